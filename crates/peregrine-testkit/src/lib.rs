@@ -1,0 +1,1 @@
+//! A loopback LLM server with scripted answers and faults, a fake clock, and the peregrine-probe command
