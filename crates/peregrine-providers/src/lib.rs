@@ -1,0 +1,11 @@
+//! Chat and embedding models over the wire.
+//!
+//! Two halves:
+//!
+//! - [`wire`]: sans-IO codecs, one module for each dialect. They turn requests into bytes and bytes into
+//!   responses and events, and know no socket, no clock and no runtime.
+//! - everything else moves those bytes, or wraps a model.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod wire;
