@@ -24,7 +24,12 @@ impl ChatStream {
 
     /// The stream of an answer that is already whole.
     pub fn from_response(response: ChatResponse) -> Self {
-        Self::new(Ready(response.into_events().into_iter()))
+        Self::from_events(response.into_events())
+    }
+
+    /// The stream of events that are already there.
+    pub fn from_events(events: Vec<ChatEvent>) -> Self {
+        Self::new(Ready(events.into_iter()))
     }
 
     /// The next event; `None` at the end.

@@ -8,4 +8,16 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod capabilities;
+#[cfg(feature = "http")]
+mod http;
+mod record;
+mod retry;
 pub mod wire;
+
+pub use capabilities::CapabilityTable;
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use http::{Auth, Credential, Endpoint, HttpConfig, RemoteEmbedder, RemoteModel, TokioClock};
+pub use record::{Record, Replay};
+pub use retry::{Retry, RetryBudget, RetryPolicy};

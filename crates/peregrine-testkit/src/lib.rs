@@ -1,1 +1,7 @@
-//! A loopback LLM server with scripted answers and faults, a fake clock, and the peregrine-probe command
+//! What Peregrine's tests, examples and benchmarks run against.
+//!
+//! - [`FakeClock`]: time that moves when told to.
+
+pub mod clock;
+
+pub use clock::FakeClock;

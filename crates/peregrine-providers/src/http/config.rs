@@ -1,0 +1,100 @@
+//! Time limits and bounds of calls over HTTP.
+
+use std::time::Duration;
+
+/// Time limits and bounds. The defaults suit chat models: answers may take minutes to begin and to end,
+/// but a connection that moves no byte for long is dead.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use peregrine_providers::HttpConfig;
+///
+/// let config = HttpConfig::default().with_connect_timeout(Duration::from_secs(2));
+/// assert_eq!(config.connect_timeout, Duration::from_secs(2));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct HttpConfig {
+    /// For a connection, TLS included. 5 s.
+    pub connect_timeout: Duration,
+    /// From the request to the first byte of the answer. 120 s. It begins with the call, so it also covers
+    /// a connection that has to be made first.
+    pub first_byte_timeout: Duration,
+    /// Between two pieces of an answer. 60 s.
+    pub idle_timeout: Duration,
+    /// For the whole call, streamed or not. 600 s.
+    pub total_timeout: Duration,
+    /// How long an unused connection is kept. 90 s.
+    pub pool_idle_timeout: Duration,
+    /// How many unused connections are kept for each host. 64.
+    pub max_idle_connections: usize,
+    /// How large an answer may be, streamed or not. 32 MiB.
+    pub max_body_bytes: usize,
+    /// How large one event of a stream may be. 8 MiB.
+    pub max_event_bytes: usize,
+    /// Whether a streamed answer keeps the bytes it came in, for `raw`. True; they are bounded by
+    /// `max_body_bytes`.
+    pub keep_stream_body: bool,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            first_byte_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(60),
+            total_timeout: Duration::from_secs(600),
+            pool_idle_timeout: Duration::from_secs(90),
+            max_idle_connections: 64,
+            max_body_bytes: 32 << 20,
+            max_event_bytes: 8 << 20,
+            keep_stream_body: true,
+        }
+    }
+}
+
+impl HttpConfig {
+    /// Sets the limit for a connection.
+    #[must_use]
+    pub fn with_connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// Sets the limit for the first byte of the answer.
+    #[must_use]
+    pub fn with_first_byte_timeout(mut self, limit: Duration) -> Self {
+        self.first_byte_timeout = limit;
+        self
+    }
+
+    /// Sets the limit between two pieces of an answer.
+    #[must_use]
+    pub fn with_idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = limit;
+        self
+    }
+
+    /// Sets the limit for the whole call.
+    #[must_use]
+    pub fn with_total_timeout(mut self, limit: Duration) -> Self {
+        self.total_timeout = limit;
+        self
+    }
+
+    /// Sets how large an answer may be.
+    #[must_use]
+    pub fn with_max_body_bytes(mut self, bytes: usize) -> Self {
+        self.max_body_bytes = bytes;
+        self
+    }
+
+    /// Sets how large one event of a stream may be.
+    #[must_use]
+    pub fn with_max_event_bytes(mut self, bytes: usize) -> Self {
+        self.max_event_bytes = bytes;
+        self
+    }
+}

@@ -1,0 +1,326 @@
+//! Sending one request and reading the answer: limits on time and size, typed errors.
+//!
+//! Algorithm: one timer for each call. It is armed for the first byte, and armed again only when a read has
+//! to wait, so an answer that is already there costs no timer operation.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use http_body::Body as _;
+use peregrine_core::{
+    Clock as _, Error, ErrorKind, HeaderView, ProtocolError, RawResponse, Result, Secret, SystemClock,
+    TimeoutStage, TransportError,
+};
+use tokio::time::{Instant, Sleep};
+use url::Url;
+
+use super::endpoint::{Endpoint, Ready};
+use crate::wire::error::{ErrorBody, provider_error};
+
+/// How much of an error's body is read.
+const MAX_ERROR_BODY_BYTES: usize = 1 << 20;
+
+/// An answer of which the head has come.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: BodyReader,
+}
+
+/// Posts `body` (or gets, without one) and waits for the head of a success.
+///
+/// `error_body` reads the body of an answer that is not one.
+pub(super) async fn send(
+    endpoint: &Endpoint,
+    ready: &Ready,
+    url: Url,
+    body: Option<Bytes>,
+    error_body: impl Fn(&[u8]) -> ErrorBody + Send,
+) -> Result<Answer> {
+    let mut timer = CallTimer::start(endpoint);
+    let method = if body.is_some() { Method::POST } else { Method::GET };
+    let mut request = reqwest::Request::new(method, url);
+    *request.headers_mut() = ready.headers.clone();
+    *request.body_mut() = body.map(reqwest::Body::from);
+
+    let execute = std::pin::pin!(ready.client.execute(request));
+    let response = timer.wait(TimeoutStage::FirstByte, execute).await?;
+    let response = response.map_err(|source| transport_error(source, endpoint))?;
+
+    let (parts, body) = http::Response::from(response).into_parts();
+    let status = parts.status.as_u16();
+    let body = BodyReader {
+        body: Box::pin(body),
+        timer,
+        received: 0,
+        limit: endpoint.config().max_body_bytes,
+    };
+    if parts.status.is_success() {
+        refuse_compression(&parts.headers, endpoint)?;
+        return Ok(Answer {
+            status,
+            headers: parts.headers,
+            body,
+        });
+    }
+    if parts.status.is_redirection() {
+        return Err(redirect_error(&parts.headers, endpoint));
+    }
+    let pieces = body.read_error_body().await;
+    let raw = RawResponse::new(status, Headers(parts.headers), pieces);
+    let mut parsed = error_body(&raw.body());
+    redact(&mut parsed.message, ready.secret.as_ref());
+    Err(provider_error(endpoint.provider(), raw, parsed, SystemClock.unix()).into())
+}
+
+/// Gets the body at a path below the base URL.
+pub(crate) async fn get(endpoint: &Endpoint, path: &str) -> Result<RawResponse> {
+    let ready = endpoint.ready()?;
+    let url = endpoint.url(path)?;
+    send(endpoint, ready, url, None, ErrorBody::parse)
+        .await?
+        .collect()
+        .await
+}
+
+/// Blots the credential out of a text that came from outside.
+pub(super) fn redact(text: &mut String, secret: Option<&Secret>) {
+    if let Some(secret) = secret
+        && text.contains(secret.expose())
+    {
+        *text = secret.redact(text);
+    }
+}
+
+impl Answer {
+    /// Reads the whole body.
+    pub(super) async fn collect(self) -> Result<RawResponse> {
+        let Self {
+            status,
+            headers,
+            mut body,
+        } = self;
+        let mut pieces = Vec::with_capacity(1);
+        while let Some(piece) = poll_fn(|cx| body.poll_next(cx)).await {
+            pieces.push(piece?);
+        }
+        Ok(RawResponse::new(status, Headers(headers), pieces))
+    }
+}
+
+/// The body of an answer, piece by piece, within the limits.
+pub(super) struct BodyReader {
+    body: Pin<Box<reqwest::Body>>,
+    timer: CallTimer,
+    received: usize,
+    limit: usize,
+}
+
+impl BodyReader {
+    /// The next piece; `None` at the end.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        loop {
+            match self.body.as_mut().poll_frame(cx) {
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.timer.idle();
+                    let Ok(piece) = frame.into_data() else { continue };
+                    self.received = self.received.saturating_add(piece.len());
+                    if self.received > self.limit {
+                        return Poll::Ready(Some(Err(
+                            ProtocolError::too_large("the answer", self.limit).into()
+                        )));
+                    }
+                    if !piece.is_empty() {
+                        return Poll::Ready(Some(Ok(piece)));
+                    }
+                }
+                Poll::Ready(Some(Err(source))) => return Poll::Ready(Some(Err(self.broken(source)))),
+                Poll::Pending => {
+                    return match self.timer.poll_expired(TimeoutStage::Idle, cx) {
+                        Poll::Ready(error) => Poll::Ready(Some(Err(error))),
+                        Poll::Pending => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+
+    /// What an error's body says, as far as it comes and fits.
+    async fn read_error_body(mut self) -> Vec<Bytes> {
+        self.limit = MAX_ERROR_BODY_BYTES;
+        let mut pieces = Vec::new();
+        while let Some(Ok(piece)) = poll_fn(|cx| self.poll_next(cx)).await {
+            pieces.push(piece);
+        }
+        pieces
+    }
+
+    fn broken(&self, source: reqwest::Error) -> Error {
+        let message = format!(
+            "the connection to {} broke in the middle of the answer",
+            self.timer.provider
+        );
+        TransportError::new(ErrorKind::Connection, message)
+            .with_source(source.without_url())
+            .into()
+    }
+}
+
+/// The time limits of one call.
+pub(super) struct CallTimer {
+    provider: Arc<str>,
+    sleep: Pin<Box<Sleep>>,
+    /// What the sleep is armed for; `None` if it must be armed before it is polled.
+    armed: bool,
+    limits: [Duration; 3],
+    total_deadline: Instant,
+}
+
+impl CallTimer {
+    fn start(endpoint: &Endpoint) -> Self {
+        let config = endpoint.config();
+        let now = Instant::now();
+        let total_deadline = deadline(now, config.total_timeout);
+        let first = deadline(now, config.first_byte_timeout).min(total_deadline);
+        Self {
+            provider: endpoint.shared_provider(),
+            sleep: Box::pin(tokio::time::sleep_until(first)),
+            armed: true,
+            limits: [
+                config.first_byte_timeout,
+                config.idle_timeout,
+                config.total_timeout,
+            ],
+            total_deadline,
+        }
+    }
+
+    /// Waits for `future`, at most until the timer ends.
+    async fn wait<T>(
+        &mut self,
+        stage: TimeoutStage,
+        mut future: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T> {
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.poll_expired(stage, cx).map(Err),
+        })
+        .await
+    }
+
+    /// Something came: the next wait begins anew.
+    fn idle(&mut self) {
+        self.armed = false;
+    }
+
+    fn poll_expired(&mut self, stage: TimeoutStage, cx: &mut Context<'_>) -> Poll<Error> {
+        if !self.armed {
+            self.armed = true;
+            let idle = deadline(Instant::now(), self.limits[1]).min(self.total_deadline);
+            self.sleep.as_mut().reset(idle);
+        }
+        std::task::ready!(self.sleep.as_mut().poll(cx));
+        let [first_byte, idle, total] = self.limits;
+        let (stage, limit) = match stage {
+            _ if self.sleep.deadline() >= self.total_deadline => (TimeoutStage::Total, total),
+            TimeoutStage::FirstByte => (TimeoutStage::FirstByte, first_byte),
+            stage => (stage, idle),
+        };
+        Poll::Ready(TransportError::timeout(stage, limit, &self.provider).into())
+    }
+}
+
+/// `after` from `now`, or far in the future where that is no time.
+fn deadline(now: Instant, after: Duration) -> Instant {
+    const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
+    now.checked_add(after.min(A_YEAR)).unwrap_or(now)
+}
+
+/// Response headers, seen through the core's eyes.
+pub(super) struct Headers(pub(super) HeaderMap);
+
+impl HeaderView for Headers {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.to_str().ok()
+    }
+
+    fn for_each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        for (name, value) in &self.0 {
+            visit(name.as_str(), value.as_bytes());
+        }
+    }
+}
+
+fn transport_error(source: reqwest::Error, endpoint: &Endpoint) -> Error {
+    let provider = endpoint.provider();
+    // The address may hold a path that the caller holds private; the base URL is in our own message.
+    let source = source.without_url();
+    if source.is_timeout() {
+        return TransportError::timeout(TimeoutStage::Connect, endpoint.config().connect_timeout, provider)
+            .with_source(source)
+            .into();
+    }
+    let base_url = endpoint.base_url();
+    let (kind, message) = if source.is_connect() {
+        (
+            ErrorKind::Connect,
+            format!("could not connect to {provider} at {base_url}; is it running and reachable?"),
+        )
+    } else if source.is_builder() {
+        (
+            ErrorKind::Config,
+            format!("the request to {provider} could not be built"),
+        )
+    } else {
+        (
+            ErrorKind::Connection,
+            format!("the connection to {provider} at {base_url} broke before the answer"),
+        )
+    };
+    TransportError::new(kind, message).with_source(source).into()
+}
+
+/// No compression is asked for, so that no answer can grow behind the limits; a server that compresses all
+/// the same is told apart from one that sends garbage.
+fn refuse_compression(headers: &HeaderMap, endpoint: &Endpoint) -> Result<()> {
+    let encoding = headers
+        .get(http::header::CONTENT_ENCODING)
+        .and_then(|value| value.to_str().ok());
+    match encoding.map(str::trim) {
+        None | Some("" | "identity") => Ok(()),
+        Some(encoding) => {
+            let shown: String = encoding.chars().take(32).collect();
+            let message = format!(
+                "{} sent the answer compressed ({shown:?}) although nobody asked",
+                endpoint.provider()
+            );
+            Err(ProtocolError::new(message).into())
+        }
+    }
+}
+
+fn redirect_error(headers: &HeaderMap, endpoint: &Endpoint) -> Error {
+    let provider = endpoint.provider();
+    let location = headers
+        .get(http::header::LOCATION)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let origin = Url::parse(endpoint.base_url())
+        .and_then(|base| base.join(location))
+        .map(|url| url.origin());
+    let target = match origin {
+        Ok(origin) if origin.is_tuple() => origin.ascii_serialization(),
+        _ => "an address that is none".to_owned(),
+    };
+    let message = format!(
+        "{provider} redirects from {} to {target}; nothing was sent there, change the base URL if you trust it",
+        endpoint.base_url()
+    );
+    TransportError::new(ErrorKind::Redirect, message).into()
+}

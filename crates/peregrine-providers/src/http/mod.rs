@@ -1,0 +1,29 @@
+//! Moving a codec's bytes over HTTP: one pooled client for each (base URL, credential) pair.
+//!
+//! Invariants: nothing is built, validated or connected before the first call; the credential is read then
+//! and stays in a header marked sensitive; redirects are never followed, so neither key nor body can leave
+//! the origin that was configured; every wait has a limit and every buffer a bound.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config` | time limits and bounds |
+//! | `endpoint` | the client of one (base URL, credential) pair, and the registry that shares them |
+//! | `exchange` | sending one request and reading the answer, with limits |
+//! | `chat`, `embed` | the models |
+//! | `streaming` | a streamed answer |
+
+mod chat;
+mod clock;
+mod config;
+mod embed;
+mod endpoint;
+mod exchange;
+mod streaming;
+
+pub use chat::RemoteModel;
+pub use clock::TokioClock;
+pub use config::HttpConfig;
+pub(crate) use exchange::get;
+
+pub use embed::RemoteEmbedder;
+pub use endpoint::{Auth, Credential, Endpoint};

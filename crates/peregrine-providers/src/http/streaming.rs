@@ -1,0 +1,245 @@
+//! A streamed answer over HTTP: bytes to frames to events.
+//!
+//! Invariants: events are handed on in order and as soon as their bytes are there; after `Done` or an error
+//! there is nothing more; a body that ends without the dialect's end marker ends in an error. A server that
+//! answers a streaming request with one JSON body is read as such.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use http::HeaderMap;
+use peregrine_core::{ChatEvent, Error, ModelInfo, RawResponse, Result, Secret};
+
+use super::HttpConfig;
+use super::chat::{redact_error, target};
+use super::exchange::{Answer, BodyReader, Headers};
+use crate::wire::ndjson::NdjsonDecoder;
+use crate::wire::sse::SseDecoder;
+use crate::wire::{ChatCodec, EventDecoder, Events, Framing};
+
+/// See the module.
+pub(super) struct HttpStream {
+    body: Option<BodyReader>,
+    framer: Framer,
+    decoder: Box<dyn EventDecoder>,
+    ready: Events,
+    /// The end event, held back while the rest of the body is there for the taking, so that the connection
+    /// can be used again.
+    done: Option<ChatEvent>,
+    failed: Option<Error>,
+    codec: Arc<dyn ChatCodec>,
+    info: ModelInfo,
+    status: u16,
+    headers: Option<HeaderMap>,
+    kept: Vec<Bytes>,
+    keep: bool,
+    secret: Option<Secret>,
+}
+
+enum Framer {
+    /// Nothing but white space has come.
+    Unknown(Framing, usize),
+    Sse(SseDecoder),
+    Ndjson(NdjsonDecoder),
+    /// One JSON body, although a stream was asked for.
+    Whole(Vec<Bytes>),
+}
+
+impl HttpStream {
+    pub(super) fn new(
+        answer: Answer,
+        codec: Arc<dyn ChatCodec>,
+        info: ModelInfo,
+        config: &HttpConfig,
+        secret: Option<Secret>,
+    ) -> Self {
+        let decoder = codec.decoder(&target(&info));
+        Self {
+            body: Some(answer.body),
+            framer: Framer::Unknown(codec.framing(), config.max_event_bytes),
+            decoder,
+            ready: VecDeque::new(),
+            done: None,
+            failed: None,
+            codec,
+            info,
+            status: answer.status,
+            headers: Some(answer.headers),
+            kept: Vec::new(),
+            keep: config.keep_stream_body,
+            secret,
+        }
+    }
+
+    /// Takes the next bytes. Events that stand before an error are handed on before it.
+    fn take(&mut self, piece: Bytes) {
+        if self.done.is_some() {
+            return self.remember(piece);
+        }
+        if let Framer::Unknown(framing, limit) = self.framer {
+            self.framer = match (framing, piece.trim_ascii_start().first()) {
+                (_, None) => return self.remember(piece),
+                (Framing::Ndjson, _) => Framer::Ndjson(NdjsonDecoder::new(limit)),
+                (_, Some(b'{' | b'[')) => Framer::Whole(Vec::new()),
+                _ => Framer::Sse(SseDecoder::new(limit)),
+            };
+        }
+        let Self {
+            framer,
+            decoder,
+            ready,
+            ..
+        } = self;
+        let mut sink = |frame: crate::wire::Frame<'_>| {
+            // What follows the end event belongs to nobody.
+            if matches!(ready.back(), Some(ChatEvent::Done(_))) {
+                Ok(())
+            } else {
+                decoder.frame(frame, ready)
+            }
+        };
+        let result = match framer {
+            Framer::Sse(frames) => frames.push(&piece, &mut sink),
+            Framer::Ndjson(lines) => lines.push(&piece, &mut sink),
+            Framer::Whole(pieces) => {
+                pieces.push(piece.clone());
+                Ok(())
+            }
+            Framer::Unknown(..) => Ok(()),
+        };
+        self.remember(piece);
+        self.settle(result);
+    }
+
+    /// The bytes have ended.
+    fn end(&mut self) {
+        if self.done.is_some() {
+            return;
+        }
+        let Self {
+            framer,
+            decoder,
+            ready,
+            ..
+        } = self;
+        let mut sink = |frame: crate::wire::Frame<'_>| {
+            if matches!(ready.back(), Some(ChatEvent::Done(_))) {
+                Ok(())
+            } else {
+                decoder.frame(frame, ready)
+            }
+        };
+        let result = match framer {
+            Framer::Whole(pieces) => {
+                let pieces = std::mem::take(pieces);
+                return self.end_whole(pieces);
+            }
+            Framer::Sse(frames) => frames.finish(&mut sink),
+            Framer::Ndjson(lines) => lines.finish(&mut sink),
+            Framer::Unknown(..) => Ok(()),
+        };
+        let result = result.and_then(|()| {
+            if matches!(ready.back(), Some(ChatEvent::Done(_))) {
+                Ok(())
+            } else {
+                decoder.end(ready)
+            }
+        });
+        self.settle(result);
+        if self.done.is_none() && self.failed.is_none() {
+            self.failed = Some(Error::truncated("the stream ended without its end marker"));
+        }
+    }
+
+    fn end_whole(&mut self, pieces: Vec<Bytes>) {
+        let raw = RawResponse::new(
+            self.status,
+            Headers(self.headers.take().unwrap_or_default()),
+            pieces,
+        );
+        match self.codec.decode(&target(&self.info), raw) {
+            Ok(response) => {
+                self.ready.extend(response.into_events());
+                self.done = self.ready.pop_back();
+            }
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    fn settle(&mut self, result: Result<()>) {
+        if let Err(error) = result {
+            self.failed = Some(error);
+        } else if matches!(self.ready.back(), Some(ChatEvent::Done(_))) {
+            self.done = self.ready.pop_back();
+        }
+    }
+
+    fn remember(&mut self, piece: Bytes) {
+        if self.keep && !matches!(self.framer, Framer::Whole(_)) {
+            self.kept.push(piece);
+        }
+    }
+
+    /// The end event, with what the provider really sent.
+    fn finished(&mut self) -> Option<ChatEvent> {
+        let mut event = self.done.take()?;
+        self.body = None;
+        if let ChatEvent::Done(done) = &mut event
+            && let Some(headers) = self.headers.take()
+        {
+            done.raw = Some(RawResponse::new(
+                self.status,
+                Headers(headers),
+                std::mem::take(&mut self.kept),
+            ));
+        }
+        Some(event)
+    }
+
+    fn fail(&mut self, error: Error) -> Result<ChatEvent> {
+        self.body = None;
+        Err(redact_error(error, self.secret.as_ref()))
+    }
+}
+
+impl Stream for HttpStream {
+    type Item = Result<ChatEvent>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(event) = this.ready.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if let Some(error) = this.failed.take() {
+                return Poll::Ready(Some(this.fail(error)));
+            }
+            let Some(body) = &mut this.body else {
+                return Poll::Ready(None);
+            };
+            match body.poll_next(cx) {
+                Poll::Ready(Some(Ok(piece))) => this.take(piece),
+                // The answer was whole before this.
+                Poll::Ready(Some(Err(_)) | None) | Poll::Pending if this.done.is_some() => {
+                    return Poll::Ready(this.finished().map(Ok));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(this.fail(error))),
+                Poll::Ready(None) => {
+                    this.end();
+                    if this.ready.is_empty() && this.done.is_some() {
+                        return Poll::Ready(this.finished().map(Ok));
+                    }
+                    if this.done.is_some() {
+                        // Events first; the body's end is seen again behind them.
+                        continue;
+                    }
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
