@@ -10,6 +10,8 @@ mod rules;
 mod sizes;
 mod tree;
 
+use std::collections::BTreeMap;
+
 use tree::{Features, Graph};
 
 use crate::command::{cargo, cargo_has};
@@ -232,13 +234,22 @@ pub(crate) fn run() -> Outcome {
     let workspace = metadata::workspace()?;
     let mut wrong = rules::layers(&workspace);
     let mut graphs = 0;
+    // The same way is open with many features; it is told once.
+    let mut reached: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for package in &workspace {
         for features in Features::each(package) {
             let graph = Graph::of(&package.name, &features)?;
             graphs += 1;
-            wrong.extend(rules::reached(&graph, &features));
+            for way in rules::reached(&graph) {
+                reached.entry(way).or_default().push(features.to_string());
+            }
         }
     }
+    wrong.extend(
+        reached
+            .iter()
+            .map(|(way, features)| format!("{way} (features: {})", features.join(", "))),
+    );
     let rows = sizes::rows(&workspace)?;
     say!("{}", sizes::table(&rows));
     wrong.extend(rows.iter().filter_map(sizes::Row::too_large));

@@ -1,6 +1,6 @@
 //! The rules about layers and gates, applied to what cargo says.
 
-use super::tree::{Features, Graph};
+use super::tree::Graph;
 use super::{GATED, LAYERS, NEVER};
 use crate::metadata::Package;
 
@@ -26,16 +26,13 @@ pub(super) fn layers(workspace: &[Package]) -> Vec<String> {
 }
 
 /// What the graph reaches and may not, each with the way there.
-pub(super) fn reached(graph: &Graph, features: &Features<'_>) -> Vec<String> {
+pub(super) fn reached(graph: &Graph) -> Vec<String> {
     let root = graph.root();
     let mut wrong = Vec::new();
     for (_, groups) in NEVER.iter().filter(|(name, _)| *name == root) {
         for packages in *groups {
             if let Some(path) = graph.path_to(packages, |_, _| false) {
-                wrong.push(format!(
-                    "{root} ({features}) may never reach {}",
-                    path.join(" -> ")
-                ));
+                wrong.push(format!("{root} may never reach {}", path.join(" -> ")));
             }
         }
     }
@@ -57,7 +54,7 @@ pub(super) fn reached(graph: &Graph, features: &Features<'_>) -> Vec<String> {
         if let Some(path) = graph.path_to(gated.packages, is_gate) {
             let what = gated.what;
             wrong.push(format!(
-                "{root} ({features}) reaches {what} past its gates: {}",
+                "{root} reaches {what} past its gates: {}",
                 path.join(" -> ")
             ));
         }
@@ -81,7 +78,7 @@ mod tests {
 
     /// What is wrong with a tree in the format of `cargo tree`.
     fn wrong(tree: &str) -> Vec<String> {
-        reached(&Graph::parse(tree).unwrap(), &Features::Default)
+        reached(&Graph::parse(tree).unwrap())
     }
 
     #[test]
@@ -129,7 +126,7 @@ mod tests {
         let found = wrong("0peregrine-core v0.1.0|\n1a v1.0.0|\n2tokio v1.0.0|rt\n");
         assert_eq!(
             found,
-            ["peregrine-core (default) may never reach peregrine-core -> a -> tokio"]
+            ["peregrine-core may never reach peregrine-core -> a -> tokio"]
         );
         // Types are refused twice: core never has them, and there is no gate on the way.
         assert_eq!(wrong("0peregrine-core v0.1.0|\n1http v1.0.0|\n").len(), 2);
