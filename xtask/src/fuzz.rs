@@ -11,6 +11,7 @@ use crate::report::{Done, Outcome, Problem, say};
 const TEST_FILTER: &str = "seeded_fuzz";
 /// The crate with the decoders; without it there is nothing to run, with it the tests must be there.
 const DECODERS: &str = "crates/peregrine-providers";
+const MANIFEST: &str = "fuzz/Cargo.toml";
 const TARGETS: &str = "fuzz/fuzz_targets";
 
 #[derive(Debug)]
@@ -54,8 +55,19 @@ impl Options {
 pub(crate) fn run(options: &Options) -> Outcome {
     match &options.libfuzzer_target {
         Some(target) => libfuzzer(target, options),
-        None => seeded(options),
+        None => targets_compile().and(seeded(options)),
     }
+}
+
+/// The endless targets run rarely; at least they must not rot.
+fn targets_compile() -> Outcome {
+    if !root().join(MANIFEST).exists() {
+        return Ok(Done::Ok);
+    }
+    // A path given here keeps libfuzzer-sys from compiling its C++ part, which only linking would need.
+    cargo(["check", "--manifest-path", MANIFEST, "--all-targets"])
+        .shown_env("CUSTOM_LIBFUZZER_PATH", "/dev/null")
+        .run()
 }
 
 fn seeded(options: &Options) -> Outcome {
