@@ -1,0 +1,23 @@
+//! Everything that must be green on main, cheap steps first. A failed step does not hide what comes after it.
+//!
+//! One set of features (all of them) and one profile (dev) serve lint, test, doc, fuzz and wire, so that each
+//! dependency is checked once and compiled once. Only `features` builds others, which is what it is for.
+
+use crate::args::Args;
+use crate::report::{Outcome, Report};
+use crate::{checks, deps, features, fuzz, test, tidy, wire};
+
+pub(crate) fn run(args: Args) -> Outcome {
+    args.finish()?;
+    let mut report = Report::new();
+    report.step("fmt", || checks::fmt(false));
+    report.step("tidy", tidy::run);
+    report.step("deps", deps::run);
+    report.step("lint", checks::lint);
+    report.step("features", features::run);
+    report.step("test", || test::run(Args::new(Vec::new())));
+    report.step("doc", checks::doc);
+    report.step("fuzz", || fuzz::run(&fuzz::Options::default()));
+    report.step("wire", || wire::run(&wire::Options::for_ci()));
+    report.finish()
+}
