@@ -1,1 +1,10 @@
-//! A loopback LLM server with scripted answers and faults, a fake clock, and the peregrine-probe command
+//! Test tools of the Peregrine workspace: what stands in for the outside world, with faults on demand.
+//!
+//! - [`server`]: an LLM server on the loopback interface that speaks the wire formats of OpenAI (Chat
+//!   Completions and Responses), Anthropic, Gemini and Ollama, answers by script, and can break in every
+//!   way a network peer can break.
+//!
+//! This crate knows nothing of the rest of the workspace: it renders the wire formats from its own
+//! description of an answer, so that a mistake in a codec cannot hide behind the same mistake here.
+
+pub mod server;
