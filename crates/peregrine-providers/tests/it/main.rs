@@ -1,3 +1,9 @@
 //! Integration tests of the providers.
 
+mod anthropic;
+mod anthropic_odd;
+mod anthropic_request;
+mod anthropic_settings;
+mod mangle;
 mod recordings;
+mod support;
