@@ -39,6 +39,11 @@ impl<'a> Fields<'a> {
             .collect();
         (!rest.is_empty()).then_some(Value::Object(rest))
     }
+
+    /// The names, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| key.as_ref())
+    }
 }
 
 impl<'de> Deserialize<'de> for Fields<'de> {
@@ -91,6 +96,10 @@ mod tests {
     fn fields_are_cut_apart_and_read_one_by_one() {
         let text = r#"{"a\n":1,"n":null,"t":"x","e":"","odd":[1,{"b": 2.50}],"t":"y"}"#;
         let fields: Fields<'_> = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            fields.names().collect::<Vec<_>>(),
+            ["a\n", "n", "t", "e", "odd", "t"]
+        );
         assert_eq!(fields.text("t").as_deref(), Some("y"), "the last one counts");
         assert_eq!(
             (fields.text("e"), fields.text("odd"), fields.text("n")),

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`sse`], [`ndjson`] | framing of streams |
 //! | [`anthropic`] | Anthropic Messages |
+//! | [`gemini`] | Google Gemini |
 //! | [`error`] | from status, headers and code to an error kind |
 
 use std::collections::VecDeque;
@@ -21,6 +22,7 @@ pub mod anthropic;
 pub(crate) mod body;
 pub mod error;
 pub(crate) mod fields;
+pub mod gemini;
 pub(crate) mod json;
 pub mod ndjson;
 pub(crate) mod schema;
