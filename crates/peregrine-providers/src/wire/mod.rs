@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`sse`], [`ndjson`] | framing of streams |
 //! | [`anthropic`] | Anthropic Messages |
-//! | [`gemini`] | Google Gemini |
+//! | [`gemini`], [`gemini_embed`] | Google Gemini: chat, embeddings |
 //! | [`error`] | from status, headers and code to an error kind |
 
 use std::collections::VecDeque;
@@ -23,6 +23,7 @@ pub(crate) mod body;
 pub mod error;
 pub(crate) mod fields;
 pub mod gemini;
+pub mod gemini_embed;
 pub(crate) mod json;
 pub mod ndjson;
 pub(crate) mod schema;
