@@ -162,15 +162,22 @@ fn kind_of_code(code: &str) -> Option<ErrorKind> {
         "context_length_exceeded" | "model_context_window_exceeded" | "exceed_context_size_error" => {
             ErrorKind::ContextLength
         }
-        "request_too_large" => ErrorKind::RequestTooLarge,
-        "invalid_api_key" | "authentication_error" | "UNAUTHENTICATED" => ErrorKind::Authentication,
+        "request_too_large" | "request_body_too_large_after_decoding" => ErrorKind::RequestTooLarge,
+        "API_KEY_INVALID" | "invalid_api_key" | "authentication_error" | "UNAUTHENTICATED" => {
+            ErrorKind::Authentication
+        }
         "permission_error" | "permission_denied" | "PERMISSION_DENIED" => ErrorKind::PermissionDenied,
         "model_not_found" | "not_found_error" | "not_found" | "NOT_FOUND" => ErrorKind::NotFound,
         "content_filter" | "content_policy_violation" | "invalid_prompt" => ErrorKind::ContentFilter,
         "rate_limit_exceeded" | "rate_limit_error" | "RESOURCE_EXHAUSTED" => ErrorKind::RateLimited,
-        "insufficient_quota" | "billing_error" | "billing_hard_limit_reached" | "quota_exceeded" => {
-            ErrorKind::QuotaExceeded
-        }
+        "insufficient_quota"
+        | "billing_error"
+        | "billing_hard_limit_reached"
+        | "quota_exceeded"
+        | "enforced_spend_limit_reached"
+        | "contract_spend_limit_reached"
+        | "linked_organization_spend_limit_reached"
+        | "linked_organization_billing_unavailable" => ErrorKind::QuotaExceeded,
         "overloaded_error" | "server_overloaded" | "UNAVAILABLE" => ErrorKind::Overloaded,
         "server_error" | "api_error" | "timeout_error" | "INTERNAL" | "DEADLINE_EXCEEDED" => {
             ErrorKind::Server

@@ -43,6 +43,41 @@ pub(crate) fn compact(text: &str) -> String {
     compacted
 }
 
+/// Appends the arguments of a tool call as an object. Text that is not an object goes under
+/// `invalid_arguments`, so that nothing the model wrote is lost; empty text is `{}`.
+pub(crate) fn write_arguments(out: &mut Vec<u8>, arguments: &str) {
+    let text = arguments.trim();
+    if text.is_empty() {
+        out.extend_from_slice(b"{}");
+    } else if text.starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        out.extend_from_slice(br#"{"invalid_arguments":"#);
+        write(out, arguments);
+        out.push(b'}');
+    }
+}
+
+/// Bytes as a JSON string of standard base64.
+pub(crate) struct Base64<'a>(pub(crate) &'a [u8]);
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let engine = &base64::engine::general_purpose::STANDARD;
+        serializer.collect_str(&base64::display::Base64Display::new(self.0, engine))
+    }
+}
+
+/// For fields that are worth reading but not worth failing for: `None` for `null` and for other shapes.
+pub(crate) fn or_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::Deserialize<'de>,
+{
+    let raw: &'de serde_json::value::RawValue = serde::Deserialize::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +88,39 @@ mod tests {
         assert_eq!(compact(text), r#"{"b":1.50,"a\" \\":["x  y",null]}"#);
         assert_eq!(compact("{ not json"), "{ not json");
         assert_eq!(compact(""), "");
+    }
+
+    #[test]
+    fn arguments_are_always_an_object() {
+        let written = |text: &str| {
+            let mut out = Vec::new();
+            write_arguments(&mut out, text);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(" "), "{}");
+        assert_eq!(written("{ \"a\": 1.50 }\n"), "{ \"a\": 1.50 }");
+        assert_eq!(written("{\"a\":"), r#"{"invalid_arguments":"{\"a\":"}"#);
+        assert_eq!(written("[1]"), r#"{"invalid_arguments":"[1]"}"#);
+    }
+
+    #[test]
+    fn fields_of_the_wrong_shape_are_none() {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            #[serde(default, deserialize_with = "or_none")]
+            n: Option<u8>,
+        }
+        let read = |text: &str| serde_json::from_str::<Body>(text).unwrap().n;
+        assert_eq!(read(r#"{"n":7}"#), Some(7));
+        for other in [
+            r#"{"n":null}"#,
+            r#"{"n":"7"}"#,
+            r#"{"n":[{}]}"#,
+            r#"{"n":700}"#,
+            "{}",
+        ] {
+            assert_eq!(read(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! | module | dialect |
 //! |---|---|
 //! | [`sse`], [`ndjson`] | framing of streams |
+//! | [`anthropic`] | Anthropic Messages |
+//! | [`gemini`], [`gemini_embed`] | Google Gemini: chat, embeddings |
 //! | [`error`] | from status, headers and code to an error kind |
 
 use std::collections::VecDeque;
@@ -16,10 +18,17 @@ use peregrine_core::{
     Capabilities, ChatEvent, ChatRequest, ChatResponse, EmbedRequest, Embeddings, RawResponse, Result, Usage,
 };
 
+pub mod anthropic;
+pub(crate) mod body;
 pub mod error;
+pub(crate) mod fields;
+pub mod gemini;
+pub mod gemini_embed;
 pub(crate) mod json;
 pub mod ndjson;
+pub(crate) mod schema;
 pub mod sse;
+pub(crate) mod turns;
 
 /// The model that a codec writes to or reads from.
 #[derive(Debug, Clone, Copy)]

@@ -82,6 +82,22 @@ fn load() -> Option<Vec<Exchange>> {
     Some(exchanges.collect())
 }
 
+/// The recorded interactions of a provider whose path holds `path`, with or without an expected row; `None`
+/// where there are no recordings.
+pub(crate) fn interactions(provider: &str, path: &str) -> Option<Vec<Value>> {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/wire/recordings.jsonl");
+    let text = std::fs::read_to_string(file).ok()?;
+    let recordings = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("the recordings are JSON lines"));
+    let found = recordings
+        .flat_map(|recording| recording["interactions"].as_array().cloned().unwrap_or_default())
+        .filter(|it| {
+            it["provider"] == provider && it["path"].as_str().is_some_and(|found| found.contains(path))
+        });
+    Some(found.collect())
+}
+
 /// Decodes every recorded exchange of `api`, whole and, for streams, cut in several ways.
 pub(crate) fn check(api: &str, codec_for: impl Fn(&Exchange) -> Box<dyn ChatCodec>) {
     let Some(exchanges) = exchanges(api) else {
