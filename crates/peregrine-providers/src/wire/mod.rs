@@ -8,6 +8,8 @@
 //! |---|---|
 //! | [`sse`], [`ndjson`] | framing of streams |
 //! | [`error`] | from status, headers and code to an error kind |
+//! | [`openai_chat`], [`openai_responses`] | OpenAI, and the servers that speak its dialects |
+//! | [`schema`] | schemas as strict structured output takes them |
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,10 +18,17 @@ use peregrine_core::{
     Capabilities, ChatEvent, ChatRequest, ChatResponse, EmbedRequest, Embeddings, RawResponse, Result, Usage,
 };
 
+pub(crate) mod body;
 pub mod error;
 pub(crate) mod json;
 pub mod ndjson;
+pub mod openai_chat;
+pub mod openai_responses;
+pub mod schema;
 pub mod sse;
+mod tool_ids;
+
+pub use tool_ids::ToolIds;
 
 /// The model that a codec writes to or reads from.
 #[derive(Debug, Clone, Copy)]
