@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`sse`], [`ndjson`] | framing of streams |
 //! | [`error`] | from status, headers and code to an error kind |
-//! | [`openai_chat`], [`openai_responses`] | OpenAI, and the servers that speak its dialects |
+//! | [`openai_chat`], [`openai_responses`], [`openai_embed`] | OpenAI, and the servers that speak its dialects |
 //! | [`schema`] | schemas as strict structured output takes them |
 
 use std::collections::VecDeque;
@@ -23,6 +23,7 @@ pub mod error;
 pub(crate) mod json;
 pub mod ndjson;
 pub mod openai_chat;
+pub mod openai_embed;
 pub mod openai_responses;
 pub mod schema;
 pub mod sse;
