@@ -65,8 +65,8 @@ impl EmbedCodec for GeminiEmbed {
             false => format!("models/{model}"),
         };
         let task_type = purpose.map(task_type).transpose()?;
-        let body = Body::begin(out, provider_options.for_dialect(DIALECT));
-        if let Some(out) = body.last("requests") {
+        let body = Body::open(out, provider_options.for_dialect(DIALECT));
+        let written = body.close("requests", |out| {
             let requests = inputs.iter().map(|text| EmbedOne {
                 model: &name,
                 content: Content {
@@ -76,9 +76,9 @@ impl EmbedCodec for GeminiEmbed {
                 output_dimensionality: *dimensions,
             });
             json::write(out, &requests.collect::<Vec<_>>());
-        }
-        out.push(b'}');
-        Ok(())
+            Ok(Some(()))
+        });
+        written.map(|_| ())
     }
 
     fn decode(&self, provider: &str, raw: &RawResponse, count: usize) -> Result<EmbedBatch> {

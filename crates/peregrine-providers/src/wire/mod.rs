@@ -10,6 +10,8 @@
 //! | [`anthropic`] | Anthropic Messages |
 //! | [`gemini`], [`gemini_embed`] | Google Gemini: chat, embeddings |
 //! | [`error`] | from status, headers and code to an error kind |
+//! | [`openai_chat`], [`openai_responses`], [`openai_embed`] | OpenAI, and the servers that speak its dialects |
+//! | [`schema`] | schemas as strict structured output takes them |
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -18,6 +20,7 @@ use peregrine_core::{
     Capabilities, ChatEvent, ChatRequest, ChatResponse, EmbedRequest, Embeddings, RawResponse, Result, Usage,
 };
 
+pub(crate) mod adapted;
 pub mod anthropic;
 pub(crate) mod body;
 pub mod error;
@@ -26,9 +29,15 @@ pub mod gemini;
 pub mod gemini_embed;
 pub(crate) mod json;
 pub mod ndjson;
-pub(crate) mod schema;
+pub mod openai_chat;
+pub mod openai_embed;
+pub mod openai_responses;
+pub mod schema;
 pub mod sse;
+mod tool_ids;
 pub(crate) mod turns;
+
+pub use tool_ids::ToolIds;
 
 /// The model that a codec writes to or reads from.
 #[derive(Debug, Clone, Copy)]

@@ -11,8 +11,8 @@ mod stream;
 
 use peregrine_core::{ChatRequest, ChatResponse, RawResponse, Result};
 
+use super::adapted::AdaptedSchemas;
 use super::error::ErrorBody;
-use super::schema::AdaptedSchemas;
 use super::{ChatCodec, EncodedPrefix, EventDecoder, Mode, Target};
 
 /// The dialect's name.

@@ -49,7 +49,7 @@ pub(super) fn encode(
         .take_while(|message| message.role == Role::System)
         .count();
 
-    let mut body = Body::begin(out, provider_options.for_dialect(DIALECT));
+    let mut body = Body::open(out, provider_options.for_dialect(DIALECT));
     body.field("model", target.model);
     body.field("max_tokens", &max_tokens);
     if mode == Mode::Stream {
@@ -61,21 +61,19 @@ pub(super) fn encode(
     write_output_config(codec, &mut body, response_format, &thinking)?;
     write_sampling(&mut body, sampling)?;
     if cache.automatic
-        && let Some(out) = body.key("cache_control")
+        && let Some(out) = body.place("cache_control")
     {
         out.extend_from_slice(cache.control.as_bytes());
     }
     let dialect = Content::new(cache.control);
     write_system(&mut body, messages, leading, &dialect)?;
-    let mut prefix = None;
-    if let Some(out) = body.last("messages") {
+    body.close("messages", |out| {
         out.push(b'[');
         let key = turns::prefix_key((DIALECT, cache.control));
-        prefix = turns::write(&dialect, messages, leading, key, out)?;
+        let prefix = turns::write(&dialect, messages, leading, key, out)?;
         out.push(b']');
-    }
-    out.push(b'}');
-    Ok(prefix)
+        Ok(prefix)
+    })
 }
 
 struct CacheControl {
@@ -178,7 +176,7 @@ impl Thinking {
 
     fn write(&self, body: &mut Body<'_>) {
         let Some(form) = self.form else { return };
-        let Some(out) = body.key("thinking") else { return };
+        let Some(out) = body.place("thinking") else { return };
         match form {
             Form::Disabled => {
                 out.extend_from_slice(br#"{"type":"disabled"}"#);
@@ -218,7 +216,7 @@ fn write_tools(codec: &Anthropic, body: &mut Body<'_>, tools: &[ToolSpec]) -> Re
     if tools.is_empty() {
         return Ok(());
     }
-    let Some(out) = body.key("tools") else {
+    let Some(out) = body.place("tools") else {
         return Ok(());
     };
     for (place, tool) in tools.iter().enumerate() {
@@ -239,7 +237,7 @@ fn write_tools(codec: &Anthropic, body: &mut Body<'_>, tools: &[ToolSpec]) -> Re
         }
         out.extend_from_slice(br#","input_schema":"#);
         match strict {
-            Some(true) => out.extend_from_slice(codec.schemas.text(parameters)?.as_bytes()),
+            Some(true) => out.extend_from_slice(codec.schemas.get(parameters)?.as_str().as_bytes()),
             _ => out.extend_from_slice(parameters.as_str().as_bytes()),
         }
         json::optional(out, "strict", strict.as_ref());
@@ -256,7 +254,7 @@ fn write_tool_choice(
     parallel: Option<bool>,
 ) -> Result<()> {
     let forced = matches!(choice, ToolChoice::Required | ToolChoice::Tool(_));
-    if tools.is_empty() && !body.is_option("tools") {
+    if tools.is_empty() && body.option("tools").is_none() {
         // Without tools none is called, whether in parallel or not; only a demand cannot be met.
         return match forced {
             true => Err(Error::invalid_request(
@@ -279,7 +277,7 @@ fn write_tool_choice(
             ));
         }
     };
-    if let Some(out) = body.key("tool_choice") {
+    if let Some(out) = body.place("tool_choice") {
         out.extend_from_slice(br#"{"type":"#);
         json::write(out, kind);
         json::optional(out, "name", name.as_ref());
@@ -322,7 +320,7 @@ fn write_output_config(
     if schema.is_none() && thinking.effort.is_none() {
         return Ok(());
     }
-    let Some(out) = body.key("output_config") else {
+    let Some(out) = body.place("output_config") else {
         return Ok(());
     };
     out.push(b'{');
@@ -336,7 +334,7 @@ fn write_output_config(
         }
         out.extend_from_slice(br#""format":{"type":"json_schema","schema":"#);
         if strict {
-            out.extend_from_slice(codec.schemas.text(schema)?.as_bytes());
+            out.extend_from_slice(codec.schemas.get(schema)?.as_str().as_bytes());
         } else {
             out.extend_from_slice(schema.as_str().as_bytes());
         }
@@ -380,7 +378,7 @@ fn write_system(body: &mut Body<'_>, messages: &Messages, leading: usize, dialec
     if leading == 0 {
         return Ok(());
     }
-    let Some(out) = body.key("system") else {
+    let Some(out) = body.place("system") else {
         return Ok(());
     };
     out.push(b'[');

@@ -7,7 +7,7 @@
 use peregrine_core::{Error, Result};
 use serde_json::{Map, Value};
 
-use crate::wire::schema::describe;
+use crate::wire::adapted::describe;
 
 /// The string formats that the provider enforces.
 const FORMATS: [&str; 10] = [

@@ -14,8 +14,8 @@ pub(super) use response::error_body;
 
 use peregrine_core::{ChatRequest, ChatResponse, RawResponse, Result};
 
+use super::adapted::AdaptedSchemas;
 use super::error::ErrorBody;
-use super::schema::AdaptedSchemas;
 use super::{ChatCodec, EncodedPrefix, EventDecoder, Mode, Target};
 
 /// The dialect's name.

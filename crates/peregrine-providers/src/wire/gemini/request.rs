@@ -43,20 +43,18 @@ pub(super) fn encode(
         ));
     }
     let dialect = Content::for_model(target.model);
-    let mut body = Body::begin(out, provider_options.for_dialect(DIALECT));
+    let mut body = Body::open(out, provider_options.for_dialect(DIALECT));
     write_system(&mut body, messages, &dialect)?;
     write_tools(codec, &mut body, tools)?;
     write_tool_config(&mut body, tools, tool_choice)?;
     write_generation_config(codec, &mut body, sampling, response_format, reasoning.as_ref())?;
-    let mut prefix = None;
-    if let Some(out) = body.last("contents") {
+    body.close("contents", |out| {
         out.push(b'[');
         let key = turns::prefix_key((DIALECT, &dialect));
-        prefix = turns::write(&dialect, messages, 0, key, out)?;
+        let prefix = turns::write(&dialect, messages, 0, key, out)?;
         out.push(b']');
-    }
-    out.push(b'}');
-    Ok(prefix)
+        Ok(prefix)
+    })
 }
 
 fn check_prompt_cache(hints: Option<&PromptCache>) -> Result<()> {
@@ -89,7 +87,7 @@ fn write_system(body: &mut Body<'_>, messages: &Messages, dialect: &Content) -> 
     if system.peek().is_none() {
         return Ok(());
     }
-    let Some(out) = body.key("systemInstruction") else {
+    let Some(out) = body.place("systemInstruction") else {
         return Ok(());
     };
     out.extend_from_slice(br#"{"parts":["#);
@@ -112,7 +110,7 @@ fn write_tools(codec: &Gemini, body: &mut Body<'_>, tools: &[ToolSpec]) -> Resul
     if tools.is_empty() {
         return Ok(());
     }
-    let Some(out) = body.key("tools") else {
+    let Some(out) = body.place("tools") else {
         return Ok(());
     };
     out.extend_from_slice(br#"[{"functionDeclarations":["#);
@@ -152,14 +150,14 @@ fn write_schema(codec: &Gemini, names: [&str; 2], schema: &JsonSchema, out: &mut
         Some(schemas) => {
             json::write(out, open_api);
             out.push(b':');
-            out.extend_from_slice(schemas.text(schema)?.as_bytes());
+            out.extend_from_slice(schemas.get(schema)?.as_str().as_bytes());
         }
     }
     Ok(())
 }
 
 fn write_tool_config(body: &mut Body<'_>, tools: &[ToolSpec], choice: &ToolChoice) -> Result<()> {
-    let offers_none = tools.is_empty() && !body.is_option("tools");
+    let offers_none = tools.is_empty() && body.option("tools").is_none();
     let (mode, name) = match choice {
         ToolChoice::Required | ToolChoice::Tool(_) if offers_none => {
             return Err(Error::invalid_request(
@@ -180,7 +178,7 @@ fn write_tool_config(body: &mut Body<'_>, tools: &[ToolSpec], choice: &ToolChoic
             ));
         }
     };
-    if let Some(out) = body.key("toolConfig") {
+    if let Some(out) = body.place("toolConfig") {
         out.extend_from_slice(br#"{"functionCallingConfig":{"mode":"#);
         json::write(out, mode);
         json::optional(out, "allowedFunctionNames", name.map(|name| [name]).as_ref());
@@ -257,7 +255,7 @@ fn write_generation_config(
     let Some((_, fields)) = config.split_first() else {
         return Ok(());
     };
-    if let Some(out) = body.key("generationConfig") {
+    if let Some(out) = body.place("generationConfig") {
         out.push(b'{');
         out.extend_from_slice(fields);
         out.push(b'}');

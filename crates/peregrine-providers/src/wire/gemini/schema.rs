@@ -7,7 +7,7 @@
 use peregrine_core::{Error, Result};
 use serde_json::{Map, Value};
 
-use crate::wire::schema::describe;
+use crate::wire::adapted::describe;
 
 /// How deep references may lead: a schema that refers to itself has no end.
 const MAX_DEPTH: usize = 64;

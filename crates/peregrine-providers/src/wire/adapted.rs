@@ -10,8 +10,12 @@ use serde_json::{Map, Value};
 /// How many rewritten schemas a codec keeps.
 const MAX_SCHEMAS: usize = 64;
 
-/// Schemas and their rewritten text, oldest first.
-type Known = Vec<(JsonSchema, Arc<str>)>;
+/// A schema whose text, before or after, is longer than this is rewritten at each call, so that the cache stays
+/// below 16 MiB.
+const MAX_SCHEMA_BYTES: usize = 64 * 1024;
+
+/// Schemas and their rewritten form, oldest first.
+type Known = Vec<(JsonSchema, JsonSchema)>;
 
 /// A rewriting and what it gave so far.
 #[derive(Clone)]
@@ -28,20 +32,23 @@ impl AdaptedSchemas {
         }
     }
 
-    /// The rewritten schema's text.
-    pub(crate) fn text(&self, schema: &JsonSchema) -> Result<Arc<str>> {
+    /// The rewritten schema.
+    pub(crate) fn get(&self, schema: &JsonSchema) -> Result<JsonSchema> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, text)) = known.iter().find(|(key, _)| key == schema) {
-            return Ok(Arc::clone(text));
+        if let Some((_, rewritten)) = known.iter().find(|(key, _)| key == schema) {
+            return Ok(rewritten.clone());
         }
         drop(known);
-        let text: Arc<str> = (self.adapt)(schema.value())?.to_string().into();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() == MAX_SCHEMAS {
-            known.remove(0);
+        // Made outside the lock: the same schema may be made twice, but nobody waits for another's schema.
+        let rewritten = JsonSchema::new((self.adapt)(schema.value())?);
+        if schema.as_str().len().max(rewritten.as_str().len()) <= MAX_SCHEMA_BYTES {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() == MAX_SCHEMAS {
+                known.remove(0);
+            }
+            known.push((schema.clone(), rewritten.clone()));
         }
-        known.push((schema.clone(), Arc::clone(&text)));
-        Ok(text)
+        Ok(rewritten)
     }
 }
 
@@ -87,16 +94,25 @@ mod tests {
         let first = JsonSchema::new(json!({"type": "string"}));
         for _ in 0..3 {
             let same_text = JsonSchema::new(json!({"type": "string"}));
-            assert_eq!(&*schemas.text(&first).unwrap(), r#"{"of":{"type":"string"}}"#);
-            schemas.text(&same_text).unwrap();
+            assert_eq!(
+                schemas.get(&first).unwrap().as_str(),
+                r#"{"of":{"type":"string"}}"#
+            );
+            schemas.get(&same_text).unwrap();
         }
         assert_eq!(CALLS.load(Ordering::Relaxed), 1);
         for n in 0..2 * MAX_SCHEMAS {
-            schemas.text(&JsonSchema::new(json!(n))).unwrap();
+            schemas.get(&JsonSchema::new(json!(n))).unwrap();
         }
         assert_eq!(schemas.known.lock().unwrap().len(), MAX_SCHEMAS);
-        schemas.text(&first).unwrap();
+        schemas.get(&first).unwrap();
         assert_eq!(CALLS.load(Ordering::Relaxed), 2 + 2 * MAX_SCHEMAS);
+        let long = JsonSchema::new(json!("x".repeat(MAX_SCHEMA_BYTES)));
+        schemas.get(&long).unwrap();
+        assert!(
+            schemas.known.lock().unwrap().iter().all(|(key, _)| *key != long),
+            "a long one is not kept"
+        );
     }
 
     #[test]
