@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`sse`], [`ndjson`] | framing of streams |
 //! | [`error`] | from status, headers and code to an error kind |
+//! | [`ollama`] | Ollama's native API: chat, embeddings, the models of a server |
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -19,6 +20,7 @@ use peregrine_core::{
 pub mod error;
 pub(crate) mod json;
 pub mod ndjson;
+pub mod ollama;
 pub mod sse;
 
 /// The model that a codec writes to or reads from.

@@ -1,3 +1,5 @@
 //! Integration tests of the providers.
 
+mod ollama;
+mod ollama_request;
 mod recordings;

@@ -5,7 +5,10 @@
 
 #![allow(dead_code, reason = "used by the codecs' test modules")]
 #![allow(clippy::print_stdout, reason = "a test says why it checked nothing")]
-#![allow(clippy::result_large_err, reason = "what a stream gave before it failed is what is compared")]
+#![allow(
+    clippy::result_large_err,
+    reason = "what a stream gave before it failed is what is compared"
+)]
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
