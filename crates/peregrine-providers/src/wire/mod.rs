@@ -12,6 +12,7 @@
 //! | [`error`] | from status, headers and code to an error kind |
 //! | [`openai_chat`], [`openai_responses`], [`openai_embed`] | OpenAI, and the servers that speak its dialects |
 //! | [`schema`] | schemas as strict structured output takes them |
+//! | [`ollama`] | Ollama's native API: chat, embeddings, the models of a server |
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -29,6 +30,7 @@ pub mod gemini;
 pub mod gemini_embed;
 pub(crate) mod json;
 pub mod ndjson;
+pub mod ollama;
 pub mod openai_chat;
 pub mod openai_embed;
 pub mod openai_responses;

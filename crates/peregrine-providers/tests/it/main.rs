@@ -18,6 +18,8 @@ mod openai_responses;
 mod openai_responses_request;
 mod peer;
 mod record;
+mod ollama;
+mod ollama_request;
 mod recordings;
 mod retry;
 mod schema;
