@@ -10,14 +10,27 @@
 
 mod capabilities;
 #[cfg(feature = "http")]
+mod codecs;
+#[cfg(feature = "http")]
+mod connect;
+#[cfg(feature = "http")]
+mod env;
+#[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod profile;
 mod record;
 mod retry;
 pub mod wire;
 
 pub use capabilities::CapabilityTable;
-#[cfg(feature = "http")]
-#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
-pub use http::{Auth, Credential, Endpoint, HttpConfig, RemoteEmbedder, RemoteModel, TokioClock};
 pub use record::{Record, Replay};
 pub use retry::{Retry, RetryBudget, RetryPolicy};
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use {
+    connect::{Connector, connect},
+    env::{Choice, ProviderStatus, from_env, from_env_with, survey},
+    http::{Auth, Credential, Endpoint, HttpConfig, RemoteEmbedder, RemoteModel, TokioClock},
+    profile::{Dialect, Profile},
+};

@@ -1,18 +1,22 @@
 //! A streamed answer over HTTP: bytes to frames to events.
 //!
 //! Invariants: events are handed on in order and as soon as their bytes are there; after `Done` or an error
-//! there is nothing more; a body that ends without the dialect's end marker ends in an error. A server that
+//! there is nothing more, though what is left of the body is read for a moment, so that the connection can be
+//! used again; a body that ends without the dialect's end marker ends in an error. A server that
 //! answers a streaming request with one JSON body is read as such.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use http::HeaderMap;
 use peregrine_core::{ChatEvent, Error, ModelInfo, RawResponse, Result, Secret};
+
+use tokio::time::Sleep;
 
 use super::HttpConfig;
 use super::chat::{redact_error, target};
@@ -21,15 +25,19 @@ use crate::wire::ndjson::NdjsonDecoder;
 use crate::wire::sse::SseDecoder;
 use crate::wire::{ChatCodec, EventDecoder, Events, Framing};
 
+/// How long the end of a body is waited for once the answer is whole.
+const DRAIN: Duration = Duration::from_millis(50);
+
 /// See the module.
 pub(super) struct HttpStream {
     body: Option<BodyReader>,
     framer: Framer,
     decoder: Box<dyn EventDecoder>,
     ready: Events,
-    /// The end event, held back while the rest of the body is there for the taking, so that the connection
-    /// can be used again.
+    /// The end event, which waits for the events before it.
     done: Option<ChatEvent>,
+    /// The end event was handed on: what is left of the body is read, so that the connection can be used again.
+    draining: Option<Pin<Box<Sleep>>>,
     failed: Option<Error>,
     codec: Arc<dyn ChatCodec>,
     info: ModelInfo,
@@ -64,6 +72,7 @@ impl HttpStream {
             decoder,
             ready: VecDeque::new(),
             done: None,
+            draining: None,
             failed: None,
             codec,
             info,
@@ -77,9 +86,6 @@ impl HttpStream {
 
     /// Takes the next bytes. Events that stand before an error are handed on before it.
     fn take(&mut self, piece: Bytes) {
-        if self.done.is_some() {
-            return self.remember(piece);
-        }
         if let Framer::Unknown(framing, limit) = self.framer {
             self.framer = match (framing, piece.trim_ascii_start().first()) {
                 (_, None) => return self.remember(piece),
@@ -117,9 +123,6 @@ impl HttpStream {
 
     /// The bytes have ended.
     fn end(&mut self) {
-        if self.done.is_some() {
-            return;
-        }
         let Self {
             framer,
             decoder,
@@ -187,7 +190,7 @@ impl HttpStream {
     /// The end event, with what the provider really sent.
     fn finished(&mut self) -> Option<ChatEvent> {
         let mut event = self.done.take()?;
-        self.body = None;
+        self.draining = self.body.is_some().then(|| Box::pin(tokio::time::sleep(DRAIN)));
         if let ChatEvent::Done(done) = &mut event
             && let Some(headers) = self.headers.take()
         {
@@ -198,6 +201,18 @@ impl HttpStream {
             ));
         }
         Some(event)
+    }
+
+    /// Reads on to the end of the body, for a short time at most.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let (Some(body), Some(grace)) = (&mut self.body, &mut self.draining) {
+            match body.poll_next(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Pending if grace.as_mut().poll(cx).is_pending() => return Poll::Pending,
+                Poll::Pending | Poll::Ready(_) => self.body = None,
+            }
+        }
+        Poll::Ready(())
     }
 
     fn fail(&mut self, error: Error) -> Result<ChatEvent> {
@@ -218,25 +233,21 @@ impl Stream for HttpStream {
             if let Some(error) = this.failed.take() {
                 return Poll::Ready(Some(this.fail(error)));
             }
+            if this.done.is_some() {
+                return Poll::Ready(this.finished().map(Ok));
+            }
+            if this.draining.is_some() {
+                return this.poll_drain(cx).map(|()| None);
+            }
             let Some(body) = &mut this.body else {
                 return Poll::Ready(None);
             };
             match body.poll_next(cx) {
                 Poll::Ready(Some(Ok(piece))) => this.take(piece),
-                // The answer was whole before this.
-                Poll::Ready(Some(Err(_)) | None) | Poll::Pending if this.done.is_some() => {
-                    return Poll::Ready(this.finished().map(Ok));
-                }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(this.fail(error))),
                 Poll::Ready(None) => {
                     this.end();
-                    if this.ready.is_empty() && this.done.is_some() {
-                        return Poll::Ready(this.finished().map(Ok));
-                    }
-                    if this.done.is_some() {
-                        // Events first; the body's end is seen again behind them.
-                        continue;
-                    }
+                    this.body = None;
                 }
                 Poll::Pending => return Poll::Pending,
             }

@@ -393,7 +393,7 @@ impl ChatCompat {
             "openrouter" => Self::openrouter(),
             "cerebras" => Self::cerebras(),
             "vllm" => Self::vllm(),
-            "llama.cpp" | "llama_cpp" | "llamacpp" => Self::llama_cpp(),
+            "llama.cpp" | "llama_cpp" | "llama-cpp" | "llamacpp" => Self::llama_cpp(),
             "lmstudio" | "lm_studio" | "lm-studio" => Self::lm_studio(),
             "ollama" => Self::ollama(),
             "gemini" => Self::gemini(),
