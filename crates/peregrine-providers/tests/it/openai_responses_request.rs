@@ -445,7 +445,7 @@ fn results_of_tools() {
 #[test]
 fn a_turn_is_a_prefix_of_the_next_and_is_not_written_again() {
     let call = ToolCall::new("call_1", "weather", "{}");
-    let mut turns = vec![Message::system("s"), Message::user("a")];
+    let mut turns = vec![Message::system("s").with_cache_breakpoint(), Message::user("a")];
     let later = [
         assistant(vec![Part::text("b"), Part::ToolCall(call.clone())]),
         Message::tool(ToolResult::new(&call, "rain")),
@@ -476,10 +476,18 @@ fn a_turn_is_a_prefix_of_the_next_and_is_not_written_again() {
             openai().body(&fresh),
             "a remembered beginning changes nothing"
         );
-        assert_eq!(
-            plain().body(&request),
-            plain().body(&fresh),
-            "nor does another server's"
-        );
+        let mut other = ResponsesCompat::openai();
+        other.system_role = "system";
+        for peer in [
+            plain(),
+            Peer::new(OpenAiResponses::new(other), "openai"),
+            openai().with_capabilities(|can| can.prompt_cache_breakpoints = true),
+        ] {
+            assert_eq!(
+                peer.body(&request),
+                peer.body(&fresh),
+                "nor does another server's"
+            );
+        }
     }
 }
