@@ -79,7 +79,8 @@ fn messages_are_items_and_instructions_keep_their_places() {
         concat!(
             r#"{"role":"developer","content":"Be brief."},"#,
             r#"{"role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_text","text":"b"}]},"#,
-            r#"{"role":"assistant","content":"ok"},{"role":"developer","content":"Now be long."},"#,
+            r#"{"type":"message","role":"assistant","content":[{"type":"output_text","text":"ok","annotations":[]}]},"#,
+            r#"{"role":"developer","content":"Now be long."},"#,
             r#"{"role":"user","content":"c"}"#
         )
     );
@@ -302,6 +303,16 @@ fn sampling_reasoning_and_formats() {
         format(ResponseFormat::schema("x", schema.clone())),
         r#","text":{"format":{"type":"json_schema","name":"x","strict":true,"schema":{"type":"object","properties":{},"required":[],"additionalProperties":false}}}"#
     );
+    let llama = Peer::new(OpenAiResponses::new(ResponsesCompat::llama_cpp()), "llama.cpp");
+    let read_elsewhere = |format| fields(&llama, &ChatRequest::user("a").with_response_format(format));
+    assert_eq!(
+        read_elsewhere(ResponseFormat::Json),
+        r#","response_format":{"type":"json_object"}"#
+    );
+    assert_eq!(
+        read_elsewhere(ResponseFormat::schema("x", schema.clone())),
+        r#","response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":{"type":"object","properties":{},"required":[],"additionalProperties":false}}}"#
+    );
     let loose = ResponseFormat::Schema {
         name: "x".to_owned(),
         schema,
@@ -388,6 +399,14 @@ fn items_go_back_word_for_word() {
             head("msg_2"),
             output("c"),
         )
+    );
+    let refused = || {
+        let text = "No.".to_owned();
+        ChatRequest::new([assistant(vec![Part::Refusal(TextPart { text, data: None })])])
+    };
+    assert_eq!(
+        plain().body(&refused()),
+        r#"{"model":"m","input":[{"type":"message","role":"assistant","content":[{"type":"output_text","text":"No.","annotations":[]}]}]}"#
     );
     let only_id = json!({"id": "rs_1", "type": "reasoning", "summary": []});
     let list = || {
