@@ -185,7 +185,7 @@ impl Assembly {
             native_finish_reason,
             error: _,
         } = choice;
-        for piece in message.into_iter().chain(delta) {
+        for piece in message.map(|message| *message).into_iter().chain(delta) {
             self.piece(piece, events)?;
         }
         self.finish = finish_reason.into_string().or_else(|| self.finish.take());

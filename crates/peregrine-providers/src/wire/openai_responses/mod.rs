@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use peregrine_core::{ChatRequest, ChatResponse, RawResponse, Result};
 
-use super::openai_chat::keep_raw;
+use super::openai_chat::{keep_raw, key_of};
 use super::schema::StrictCache;
 use super::{ChatCodec, EncodedPrefix, EventDecoder, Mode, Target};
 
@@ -133,9 +133,11 @@ impl ResponsesCompat {
 /// );
 /// # Ok::<(), peregrine_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct OpenAiResponses {
     compat: Arc<ResponsesCompat>,
+    /// Stands for the dialect and the kind of server in keys of encoded messages.
+    key: u64,
     strict: Arc<StrictCache>,
 }
 
@@ -143,6 +145,7 @@ impl OpenAiResponses {
     /// A codec for servers of this kind.
     pub fn new(compat: ResponsesCompat) -> Self {
         Self {
+            key: key_of(&(DIALECT, &compat)),
             compat: Arc::new(compat),
             strict: Arc::default(),
         }
@@ -151,6 +154,12 @@ impl OpenAiResponses {
     /// What kind of server this codec speaks to.
     pub fn compat(&self) -> &ResponsesCompat {
         &self.compat
+    }
+}
+
+impl Default for OpenAiResponses {
+    fn default() -> Self {
+        Self::new(ResponsesCompat::default())
     }
 }
 

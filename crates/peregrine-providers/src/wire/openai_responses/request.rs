@@ -84,7 +84,7 @@ pub(super) fn encode(
         refusals: compat.refusals,
         marks: compat.prompt_cache && capabilities.prompt_cache_breakpoints,
     };
-    let key = key_of(&(DIALECT, compat, encoder.stored, encoder.marks));
+    let key = key_of(&(codec.key, encoder.stored, encoder.marks));
     writer.body.close("input", |out| {
         body::messages(out, messages, key, |out, message| encoder.message(out, message))
     })
