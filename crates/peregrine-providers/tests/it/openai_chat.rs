@@ -178,13 +178,16 @@ fn whole_and_streamed_answers_are_the_same() {
 fn pieces_with_a_form_of_their_own() {
     // OpenRouter: details in pieces, merged by type and index.
     let details = json!([{"type": "reasoning.text", "text": "ab", "signature": "s", "index": 0},
-        {"type": "reasoning.encrypted", "data": "xyz", "index": 0}]);
+        {"type": "reasoning.encrypted", "data": "xyz", "index": 0},
+        {"type": "reasoning.encrypted", "data": "uvw", "index": 0}]);
     let message = json!({"content": "4", "reasoning": "ab", "reasoning_details": details});
     let deltas = [
         json!({"reasoning": "a", "reasoning_details": [{"type": "reasoning.text", "text": "a", "signature": null, "index": 0}]}),
         json!({"reasoning": "b", "reasoning_details": [{"type": "reasoning.text", "text": "b", "index": 0}]}),
         json!({"reasoning": null, "reasoning_details": [{"type": "reasoning.text", "signature": "s", "index": 0}]}),
-        json!({"reasoning_details": [{"type": "reasoning.encrypted", "data": "xyz", "index": 0}]}),
+        json!({"reasoning_details": [{"type": "reasoning.text", "signature": null, "text": "", "index": 0}]}),
+        json!({"reasoning_details": [{"type": "reasoning.encrypted", "data": "xyz", "index": 0},
+            {"type": "reasoning.encrypted", "data": "uvw", "index": 0}]}),
         json!({"content": "4", "reasoning_details": []}),
     ];
     let answer = both(&message, &deltas, "stop");

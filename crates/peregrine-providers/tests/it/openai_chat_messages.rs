@@ -387,7 +387,7 @@ fn refusals_images_and_opaque_parts() {
 #[test]
 fn a_turn_is_a_prefix_of_the_next_and_is_not_written_again() {
     let call = ToolCall::new("call_1", "weather", "{}");
-    let mut turns = vec![Message::system("s"), Message::user("a")];
+    let mut turns = vec![Message::system("s").with_cache_breakpoint(), Message::user("a")];
     let later = [
         assistant(vec![Part::text("b"), Part::ToolCall(call.clone())]),
         Message::tool(ToolResult::new(&call, "rain")),
@@ -425,11 +425,17 @@ fn a_turn_is_a_prefix_of_the_next_and_is_not_written_again() {
             openai().body(&fresh),
             "a remembered beginning changes nothing"
         );
-        assert_eq!(
-            peer("mistral").body(&request),
-            peer("mistral").body(&fresh),
-            "nor does another server's"
-        );
+        for peer in [
+            peer("mistral"),
+            peer("openrouter"),
+            openai().with_capabilities(|can| can.prompt_cache_breakpoints = true),
+        ] {
+            assert_eq!(
+                peer.body(&request),
+                peer.body(&fresh),
+                "nor does another server's"
+            );
+        }
     }
     assert_eq!(
         openai()

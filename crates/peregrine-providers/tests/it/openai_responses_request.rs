@@ -79,7 +79,8 @@ fn messages_are_items_and_instructions_keep_their_places() {
         concat!(
             r#"{"role":"developer","content":"Be brief."},"#,
             r#"{"role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_text","text":"b"}]},"#,
-            r#"{"role":"assistant","content":"ok"},{"role":"developer","content":"Now be long."},"#,
+            r#"{"type":"message","role":"assistant","content":[{"type":"output_text","text":"ok","annotations":[]}]},"#,
+            r#"{"role":"developer","content":"Now be long."},"#,
             r#"{"role":"user","content":"c"}"#
         )
     );
@@ -302,6 +303,16 @@ fn sampling_reasoning_and_formats() {
         format(ResponseFormat::schema("x", schema.clone())),
         r#","text":{"format":{"type":"json_schema","name":"x","strict":true,"schema":{"type":"object","properties":{},"required":[],"additionalProperties":false}}}"#
     );
+    let llama = Peer::new(OpenAiResponses::new(ResponsesCompat::llama_cpp()), "llama.cpp");
+    let read_elsewhere = |format| fields(&llama, &ChatRequest::user("a").with_response_format(format));
+    assert_eq!(
+        read_elsewhere(ResponseFormat::Json),
+        r#","response_format":{"type":"json_object"}"#
+    );
+    assert_eq!(
+        read_elsewhere(ResponseFormat::schema("x", schema.clone())),
+        r#","response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":{"type":"object","properties":{},"required":[],"additionalProperties":false}}}"#
+    );
     let loose = ResponseFormat::Schema {
         name: "x".to_owned(),
         schema,
@@ -389,6 +400,14 @@ fn items_go_back_word_for_word() {
             output("c"),
         )
     );
+    let refused = || {
+        let text = "No.".to_owned();
+        ChatRequest::new([assistant(vec![Part::Refusal(TextPart { text, data: None })])])
+    };
+    assert_eq!(
+        plain().body(&refused()),
+        r#"{"model":"m","input":[{"type":"message","role":"assistant","content":[{"type":"output_text","text":"No.","annotations":[]}]}]}"#
+    );
     let only_id = json!({"id": "rs_1", "type": "reasoning", "summary": []});
     let list = || {
         vec![
@@ -445,7 +464,7 @@ fn results_of_tools() {
 #[test]
 fn a_turn_is_a_prefix_of_the_next_and_is_not_written_again() {
     let call = ToolCall::new("call_1", "weather", "{}");
-    let mut turns = vec![Message::system("s"), Message::user("a")];
+    let mut turns = vec![Message::system("s").with_cache_breakpoint(), Message::user("a")];
     let later = [
         assistant(vec![Part::text("b"), Part::ToolCall(call.clone())]),
         Message::tool(ToolResult::new(&call, "rain")),
@@ -476,10 +495,18 @@ fn a_turn_is_a_prefix_of_the_next_and_is_not_written_again() {
             openai().body(&fresh),
             "a remembered beginning changes nothing"
         );
-        assert_eq!(
-            plain().body(&request),
-            plain().body(&fresh),
-            "nor does another server's"
-        );
+        let mut other = ResponsesCompat::openai();
+        other.system_role = "system";
+        for peer in [
+            plain(),
+            Peer::new(OpenAiResponses::new(other), "openai"),
+            openai().with_capabilities(|can| can.prompt_cache_breakpoints = true),
+        ] {
+            assert_eq!(
+                peer.body(&request),
+                peer.body(&fresh),
+                "nor does another server's"
+            );
+        }
     }
 }

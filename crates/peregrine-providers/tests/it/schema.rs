@@ -191,6 +191,15 @@ fn depth_and_growth_are_bounded() {
     let bomb =
         json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/D39", "title": "x"}}, "$defs": defs});
     assert!(refusal(bomb).contains("too deeply or too large"));
+    let mut chain = serde_json::Map::new();
+    for n in 0..100 {
+        let next = json!({"$ref": format!("#/$defs/D{}", n + 1), "title": "x"});
+        chain.insert(format!("D{n}"), next);
+    }
+    chain.insert("D100".to_owned(), json!({"type": "string"}));
+    let chain =
+        json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/D0", "title": "x"}}, "$defs": chain});
+    assert!(refusal(chain).contains("too often"));
     let ring = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/A", "title": "x"}},
         "$defs": {"A": {"$ref": "#/$defs/B", "title": "a"}, "B": {"$ref": "#/$defs/A", "title": "b"}}});
     strict(&JsonSchema::new(ring)).expect("a ring of references ends");

@@ -185,7 +185,7 @@ impl Assembly {
             native_finish_reason,
             error: _,
         } = choice;
-        for piece in message.into_iter().chain(delta) {
+        for piece in message.map(|message| *message).into_iter().chain(delta) {
             self.piece(piece, events)?;
         }
         self.finish = finish_reason.into_string().or_else(|| self.finish.take());
@@ -262,9 +262,12 @@ impl Assembly {
             self.reasoned = true;
             events.push_back(ChatEvent::ReasoningDelta { text });
         }
-        for detail in details {
-            merge_detail(&mut self.details, detail);
+        // Only the first of a piece can continue what came before; the others of the same piece are others.
+        let mut details = details.into_iter();
+        if let Some(first) = details.next() {
+            merge_detail(&mut self.details, first);
         }
+        self.details.extend(details);
     }
 
     fn content_piece(&mut self, raw: &RawValue, events: &mut Events) {

@@ -73,9 +73,11 @@ pub(crate) const DIALECT: &str = "openai-chat";
 /// );
 /// # Ok::<(), peregrine_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct OpenAiChat {
     compat: Arc<ChatCompat>,
+    /// Stands for the dialect and the kind of server in keys of encoded messages.
+    key: u64,
     strict: Arc<StrictCache>,
 }
 
@@ -83,6 +85,7 @@ impl OpenAiChat {
     /// A codec for servers of this kind.
     pub fn new(compat: ChatCompat) -> Self {
         Self {
+            key: key_of(&(DIALECT, &compat)),
             compat: Arc::new(compat),
             strict: Arc::default(),
         }
@@ -91,6 +94,12 @@ impl OpenAiChat {
     /// What kind of server this codec speaks to.
     pub fn compat(&self) -> &ChatCompat {
         &self.compat
+    }
+}
+
+impl Default for OpenAiChat {
+    fn default() -> Self {
+        Self::new(ChatCompat::default())
     }
 }
 

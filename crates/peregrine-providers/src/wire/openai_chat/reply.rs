@@ -2,7 +2,8 @@
 //! one field only (`message`, `delta`).
 //!
 //! Invariant: a field that is missing, null or of a type that nobody sends reads as absent; only what is not
-//! JSON at all, or a container of the wrong kind, is an error. Text is borrowed until it is needed.
+//! JSON at all, or a container of the wrong kind, is an error. Text is borrowed until it is needed; what most
+//! chunks of a stream do not have is boxed, so that little is moved for each.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,13 +25,13 @@ pub(super) struct Reply<'a> {
     #[serde(borrow)]
     pub(super) choices: Option<Vec<Choice<'a>>>,
     #[serde(borrow)]
-    pub(super) usage: Option<WireUsage<'a>>,
+    pub(super) usage: Option<Box<WireUsage<'a>>>,
     #[serde(borrow)]
     pub(super) x_groq: Option<Groq<'a>>,
     #[serde(borrow)]
     pub(super) error: Option<&'a RawValue>,
-    pub(super) time_info: Option<Seconds>,
-    pub(super) timings: Option<Milliseconds>,
+    pub(super) time_info: Option<Box<Seconds>>,
+    pub(super) timings: Option<Box<Milliseconds>>,
     #[serde(borrow)]
     pub(super) created: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -46,7 +47,7 @@ pub(super) struct Choice<'a> {
     #[serde(default)]
     pub(super) index: Count,
     #[serde(borrow)]
-    pub(super) message: Option<Piece<'a>>,
+    pub(super) message: Option<Box<Piece<'a>>>,
     #[serde(borrow)]
     pub(super) delta: Option<Piece<'a>>,
     #[serde(borrow, default)]
@@ -129,7 +130,7 @@ pub(super) struct ImageUrl<'a> {
 #[derive(serde::Deserialize)]
 pub(super) struct Groq<'a> {
     #[serde(borrow)]
-    pub(super) usage: Option<WireUsage<'a>>,
+    pub(super) usage: Option<Box<WireUsage<'a>>>,
 }
 
 #[derive(serde::Deserialize)]

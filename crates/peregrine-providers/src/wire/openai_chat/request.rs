@@ -52,10 +52,10 @@ pub(super) fn encode(
     writer.body.field("model", target.model);
     if mode == Mode::Stream {
         writer.body.field("stream", &true);
-        if compat.stream_usage_option {
-            writer
-                .body
-                .field("stream_options", &json!({"include_usage": true}));
+        if compat.stream_usage_option
+            && let Some(out) = writer.body.place("stream_options")
+        {
+            out.extend_from_slice(br#"{"include_usage":true}"#);
         }
     }
     writer.sampling(sampling)?;
@@ -80,7 +80,7 @@ pub(super) fn encode(
         provider: target.provider,
         mark,
     };
-    let key = key_of(&(DIALECT, compat, mark));
+    let key = key_of(&(codec.key, mark));
     writer.body.close("messages", |out| {
         body::messages(out, messages, key, |out, message| encoder.message(out, message))
     })

@@ -22,6 +22,8 @@ pub(super) struct Encoder<'a> {
     pub(super) system_role: &'static str,
     /// Whether the provider keeps items and finds them again by id.
     pub(super) stored: bool,
+    /// Whether refusals are known as such.
+    pub(super) refusals: bool,
     /// Whether cache breakpoints are written.
     pub(super) marks: bool,
 }
@@ -138,15 +140,10 @@ impl Encoder<'_> {
         self.stored || has("encrypted_content") || has("content")
     }
 
-    /// Writes texts and refusals of one message.
+    /// Writes texts and refusals of one message. Some servers know a message of the assistant by its type only,
+    /// so the short form without one is not used.
     fn said(&self, out: &mut Vec<u8>, parts: &[Part]) {
         let data = said_data(&parts[0]);
-        if let (None, [Part::Text(only)]) = (data, parts) {
-            out.extend_from_slice(br#"{"role":"assistant","content":"#);
-            json::write(out, &only.text);
-            out.push(b'}');
-            return;
-        }
         out.extend_from_slice(br#"{"type":"message","role":"assistant""#);
         for (name, value) in data.and_then(Value::as_object).into_iter().flatten() {
             json::field(out, name, value);
@@ -156,13 +153,17 @@ impl Encoder<'_> {
         }
         out.extend_from_slice(br#","content":["#);
         for part in parts {
-            if let Part::Refusal(refusal) = part {
-                out.extend_from_slice(br#"{"type":"refusal","refusal":"#);
-                json::write(out, &refusal.text);
-            } else if let Part::Text(text) = part {
-                out.extend_from_slice(br#"{"type":"output_text","text":"#);
-                json::write(out, &text.text);
-                out.extend_from_slice(br#","annotations":[]"#);
+            match part {
+                Part::Refusal(refusal) if self.refusals => {
+                    out.extend_from_slice(br#"{"type":"refusal","refusal":"#);
+                    json::write(out, &refusal.text);
+                }
+                Part::Refusal(said) | Part::Text(said) => {
+                    out.extend_from_slice(br#"{"type":"output_text","text":"#);
+                    json::write(out, &said.text);
+                    out.extend_from_slice(br#","annotations":[]"#);
+                }
+                _ => {}
             }
             out.extend_from_slice(b"},");
         }

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use peregrine_core::{ChatRequest, ChatResponse, RawResponse, Result};
 
-use super::openai_chat::keep_raw;
+use super::openai_chat::{keep_raw, key_of};
 use super::schema::StrictCache;
 use super::{ChatCodec, EncodedPrefix, EventDecoder, Mode, Target};
 
@@ -55,6 +55,11 @@ pub struct ResponsesCompat {
     pub stateless: bool,
     /// Whether `prompt_cache_key` and the lifetimes and breakpoints of the prompt cache are taken.
     pub prompt_cache: bool,
+    /// Whether a refusal of the model goes back as a `refusal`; else it goes back as text.
+    pub refusals: bool,
+    /// Whether the form of the answer is said in `text`; else it is said in the `response_format` of Chat
+    /// Completions.
+    pub text_format: bool,
 }
 
 impl Default for ResponsesCompat {
@@ -70,17 +75,41 @@ impl ResponsesCompat {
             system_role: "developer",
             stateless: true,
             prompt_cache: true,
+            refusals: true,
+            text_format: true,
         }
     }
 
-    /// Servers that store nothing anyway and know the core of the dialect only: DeepSeek, OpenRouter, llama.cpp,
-    /// vLLM, Ollama.
+    /// Servers that store nothing anyway and know the core of the dialect only.
     pub const fn plain() -> Self {
         Self {
             system_role: "system",
             stateless: false,
             prompt_cache: false,
+            refusals: false,
+            text_format: true,
         }
+    }
+
+    /// The server of llama.cpp. It takes no notice of `text`, and calls an answer that reached its bound
+    /// completed.
+    pub const fn llama_cpp() -> Self {
+        Self {
+            text_format: false,
+            ..Self::plain()
+        }
+    }
+
+    /// The preset for a provider by its usual name, such as `deepseek` or `llama.cpp`.
+    pub fn of_provider(name: &str) -> Option<Self> {
+        Some(match name {
+            "openai" => Self::openai(),
+            "llama.cpp" | "llama_cpp" | "llamacpp" => Self::llama_cpp(),
+            "deepseek" | "openrouter" | "groq" | "xai" | "vllm" | "ollama" | "lmstudio" | "huggingface" => {
+                Self::plain()
+            }
+            _ => return None,
+        })
     }
 }
 
@@ -104,9 +133,11 @@ impl ResponsesCompat {
 /// );
 /// # Ok::<(), peregrine_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct OpenAiResponses {
     compat: Arc<ResponsesCompat>,
+    /// Stands for the dialect and the kind of server in keys of encoded messages.
+    key: u64,
     strict: Arc<StrictCache>,
 }
 
@@ -114,6 +145,7 @@ impl OpenAiResponses {
     /// A codec for servers of this kind.
     pub fn new(compat: ResponsesCompat) -> Self {
         Self {
+            key: key_of(&(DIALECT, &compat)),
             compat: Arc::new(compat),
             strict: Arc::default(),
         }
@@ -122,6 +154,12 @@ impl OpenAiResponses {
     /// What kind of server this codec speaks to.
     pub fn compat(&self) -> &ResponsesCompat {
         &self.compat
+    }
+}
+
+impl Default for OpenAiResponses {
+    fn default() -> Self {
+        Self::new(ResponsesCompat::default())
     }
 }
 

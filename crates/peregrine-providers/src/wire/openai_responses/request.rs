@@ -81,9 +81,10 @@ pub(super) fn encode(
         provider: target.provider,
         system_role: compat.system_role,
         stored,
+        refusals: compat.refusals,
         marks: compat.prompt_cache && capabilities.prompt_cache_breakpoints,
     };
-    let key = key_of(&(DIALECT, encoder.system_role, encoder.stored, encoder.marks));
+    let key = key_of(&(codec.key, encoder.stored, encoder.marks));
     writer.body.close("input", |out| {
         body::messages(out, messages, key, |out, message| encoder.message(out, message))
     })
@@ -160,21 +161,33 @@ impl Writer<'_> {
     }
 
     fn response_format(&mut self, format: &ResponseFormat) -> Result<()> {
+        let in_text = self.codec.compat().text_format;
+        let name = if in_text { "text" } else { "response_format" };
         match format {
             ResponseFormat::Text => {}
-            ResponseFormat::Json => self
-                .body
-                .field("text", &json!({"format": {"type": "json_object"}})),
-            ResponseFormat::Schema { name, schema, strict } => {
-                let name = schema_name(name)?;
+            ResponseFormat::Json if in_text => {
+                self.body.field(name, &json!({"format": {"type": "json_object"}}));
+            }
+            ResponseFormat::Json => self.body.field(name, &json!({"type": "json_object"})),
+            ResponseFormat::Schema {
+                name: title,
+                schema,
+                strict,
+            } => {
+                let title = schema_name(title)?;
                 let schema = if *strict {
                     self.codec.strict.get(schema)?
                 } else {
                     schema.clone()
                 };
-                if let Some(out) = self.body.place("text") {
-                    out.extend_from_slice(br#"{"format":{"type":"json_schema","name":"#);
-                    json::write(out, name);
+                if let Some(out) = self.body.place(name) {
+                    let open: &[u8] = if in_text {
+                        br#"{"format":{"type":"json_schema","name":"#
+                    } else {
+                        br#"{"type":"json_schema","json_schema":{"name":"#
+                    };
+                    out.extend_from_slice(open);
+                    json::write(out, title);
                     json::field(out, "strict", strict);
                     out.extend_from_slice(br#","schema":"#);
                     out.extend_from_slice(schema.as_str().as_bytes());

@@ -175,6 +175,9 @@ impl<'a> Walk<'a> {
             if self.inlining.contains(&reference) {
                 return Ok((fields, Some(reference)));
             }
+            if self.inlining.len() == MAX_DEPTH {
+                return Err(self.error("the `$ref`", "it refers to a reference to a reference, too often"));
+            }
             self.inlining.push(reference);
             self.merge(&mut fields, place, target)?;
         }
