@@ -7,7 +7,8 @@
 //! A line of the input is `{"name", "interactions": [{"provider", "method", "path", "request", "status",
 //! "headers", "body"}]}`; a line of the output is `{"name", "i", "provider", "api", "stream", "status", "ok",
 //! "text", "tool_calls", "finish", "usage"}`, with `error` (`kind`, `status`, `message`) where `ok` is false.
-//! What a stream gave before it failed is in the line too.
+//! What a stream gave before it failed is in the line too. An embedding call has a line of `api` "embeddings" with
+//! how many `vectors` came.
 
 #![allow(clippy::print_stdout, reason = "a command prints its result")]
 
@@ -15,15 +16,18 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::sync::Arc;
 
 use peregrine_core::{
-    ChatModel as _, ChatRequest, ChatResponse, Error, Finish, Fold, Message, ModelInfo, Result, Secret,
+    ChatModel as _, ChatRequest, ChatResponse, EmbedRequest, EmbeddingModel as _, Error, Finish, Fold,
+    Message, ModelInfo, Result, Secret,
 };
 use peregrine_providers::wire::anthropic::Anthropic;
 use peregrine_providers::wire::gemini::Gemini;
+use peregrine_providers::wire::gemini_embed::GeminiEmbed;
 use peregrine_providers::wire::ollama::Ollama;
 use peregrine_providers::wire::openai_chat::{ChatCompat, OpenAiChat};
+use peregrine_providers::wire::openai_embed::OpenAiEmbed;
 use peregrine_providers::wire::openai_responses::OpenAiResponses;
-use peregrine_providers::wire::{ChatCodec, Framing};
-use peregrine_providers::{Auth, Credential, Endpoint, HttpConfig, RemoteModel};
+use peregrine_providers::wire::{ChatCodec, EmbedCodec, Framing};
+use peregrine_providers::{Auth, Credential, Endpoint, HttpConfig, RemoteEmbedder, RemoteModel};
 use peregrine_testkit::server::{LlmServer, Reply};
 use serde_json::{Value, json};
 
@@ -40,9 +44,12 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             .flatten()
             .enumerate()
         {
-            let Some(api) = Api::of(interaction) else { continue };
+            let decoded = match (Api::of(interaction), embed_codec(interaction)) {
+                (Some(api), _) => api.decode(&server, interaction).await?,
+                (None, Some(codec)) => embed(&server, interaction, codec).await?,
+                (None, None) => continue,
+            };
             let mut row = json!({"name": recording["name"], "i": i});
-            let decoded = api.decode(&server, interaction).await?;
             for (field, value) in decoded.as_object().into_iter().flatten() {
                 row[field] = value.clone();
             }
@@ -109,10 +116,7 @@ impl Api {
         let codec = self.codec(&provider);
         let content_type = text(&interaction["headers"]["content-type"]);
         let body = text(&interaction["body"]);
-        let status = interaction["status"]
-            .as_u64()
-            .and_then(|status| u16::try_from(status).ok())
-            .unwrap_or(200);
+        let status = status(interaction);
         let is_stream = match codec.framing() {
             Framing::Ndjson => interaction["request"]["stream"] != false,
             _ => content_type.starts_with("text/event-stream"),
@@ -134,14 +138,7 @@ impl Api {
                 interaction["request"]["model"].as_str().unwrap_or("recorded"),
             ),
             codec,
-            Endpoint::shared(
-                &provider,
-                &format!("{}/v1", server.url()),
-                Credential::Key(Secret::new("sk-recorded")),
-                Auth::Bearer,
-                Vec::new(),
-                HttpConfig::default(),
-            )?,
+            endpoint(server, &provider)?,
         )?;
         let request = ChatRequest::new([Message::user("what was recorded")]);
         let (partial, error) = call(&model, &request, is_stream).await;
@@ -152,11 +149,74 @@ impl Api {
         row["ok"] = json!(error.is_none());
         if let Some(error) = error {
             row["finish"] = Value::Null;
-            row["error"] =
-                json!({"kind": error.kind(), "status": error.status(), "message": error.to_string()});
+            row["error"] = error_row(&error);
         }
         Ok(row)
     }
+}
+
+/// The codec of an embedding call.
+fn embed_codec(interaction: &Value) -> Option<Arc<dyn EmbedCodec>> {
+    let path = interaction["path"].as_str()?.split('?').next()?;
+    match path {
+        _ if path.ends_with("/embeddings") => Some(Arc::new(OpenAiEmbed::new())),
+        _ if path.ends_with(":batchEmbedContents") => Some(Arc::new(GeminiEmbed::new())),
+        _ => None,
+    }
+}
+
+/// Serves the recorded vectors and reads them as the provider's client does.
+async fn embed(server: &LlmServer, interaction: &Value, codec: Arc<dyn EmbedCodec>) -> Result<Value> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (provider, status) = (text(&interaction["provider"]), status(interaction));
+    let body = text(&interaction["body"]);
+    server.set_reply(Reply::raw_body(
+        status,
+        text(&interaction["headers"]["content-type"]),
+        body,
+    ));
+    let asked = &interaction["request"];
+    let count = [&asked["requests"], &asked["input"]]
+        .iter()
+        .find_map(|list| list.as_array())
+        .map_or(1, Vec::len);
+    let info = ModelInfo::new(&provider, asked["model"].as_str().unwrap_or("recorded"));
+    let model = RemoteEmbedder::new(info, codec, endpoint(server, &provider)?)?;
+    let result = model
+        .embed(&EmbedRequest::new(vec!["what was recorded"; count]))
+        .await;
+    let mut row = json!({"provider": provider, "api": "embeddings", "stream": false, "status": status, "ok": result.is_ok()});
+    match result {
+        Ok(response) => row["vectors"] = response.embeddings.len().into(),
+        Err(error) => row["error"] = error_row(&error),
+    }
+    Ok(row)
+}
+
+fn endpoint(server: &LlmServer, provider: &str) -> Result<Arc<Endpoint>> {
+    let (url, key) = (
+        format!("{}/v1", server.url()),
+        Credential::Key(Secret::new("sk-recorded")),
+    );
+    Endpoint::shared(
+        provider,
+        &url,
+        key,
+        Auth::Bearer,
+        Vec::new(),
+        HttpConfig::default(),
+    )
+}
+
+fn status(interaction: &Value) -> u16 {
+    interaction["status"]
+        .as_u64()
+        .and_then(|status| u16::try_from(status).ok())
+        .unwrap_or(200)
+}
+
+fn error_row(error: &Error) -> Value {
+    json!({"kind": error.kind(), "status": error.status(), "message": error.to_string()})
 }
 
 /// The answer, or what came of it and why it ended.

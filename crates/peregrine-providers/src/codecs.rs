@@ -9,7 +9,7 @@ use crate::wire::gemini_embed::GeminiEmbed;
 use crate::wire::ollama::{Ollama, OllamaEmbed};
 use crate::wire::openai_chat::{ChatCompat, OpenAiChat};
 use crate::wire::openai_embed::OpenAiEmbed;
-use crate::wire::openai_responses::OpenAiResponses;
+use crate::wire::openai_responses::{OpenAiResponses, ResponsesCompat};
 use crate::wire::{ChatCodec, EmbedCodec};
 
 /// The chat codec of a profile.
@@ -18,7 +18,12 @@ pub(crate) fn chat(profile: &Profile) -> Arc<dyn ChatCodec> {
         Dialect::OpenAiChat => Arc::new(OpenAiChat::new(
             ChatCompat::of_provider(profile.name).unwrap_or_default(),
         )),
-        Dialect::OpenAiResponses => Arc::new(OpenAiResponses::default()),
+        Dialect::OpenAiResponses => {
+            let server = profile.name.trim_end_matches("-responses");
+            Arc::new(OpenAiResponses::new(
+                ResponsesCompat::of_provider(server).unwrap_or_default(),
+            ))
+        }
         Dialect::Anthropic => Arc::new(Anthropic::new()),
         Dialect::Gemini => Arc::new(Gemini::new()),
         Dialect::Ollama => Arc::new(Ollama::new()),

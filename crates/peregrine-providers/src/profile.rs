@@ -172,6 +172,33 @@ static PROFILES: &[Profile] = &[
         )
     },
     Profile {
+        dialect: Dialect::OpenAiResponses,
+        ..compatible(
+            "openrouter-responses",
+            "https://openrouter.ai/api/v1",
+            &["OPENROUTER_API_KEY"],
+            None,
+        )
+    },
+    Profile {
+        dialect: Dialect::OpenAiResponses,
+        ..compatible(
+            "deepseek-responses",
+            "https://api.deepseek.com",
+            &["DEEPSEEK_API_KEY"],
+            None,
+        )
+    },
+    Profile {
+        dialect: Dialect::OpenAiResponses,
+        ..compatible(
+            "llama-cpp-responses",
+            "http://127.0.0.1:8080/v1",
+            &["LLAMA_API_KEY"],
+            Some("default"),
+        )
+    },
+    Profile {
         dialect: Dialect::Ollama,
         base_url_variable: Some("OLLAMA_HOST"),
         default_embedder: Some("nomic-embed-text"),

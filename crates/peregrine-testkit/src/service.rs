@@ -27,6 +27,37 @@ pub const SKIPPED_LOG_VARIABLE: &str = "PEREGRINE_TEST_SKIPPED_LOG";
 /// `1` makes a missing server a failure of the test that asks for it.
 pub const REQUIRE_VARIABLE: &str = "PEREGRINE_REQUIRE_SERVICES";
 
+/// The URL of a peer that `tests/peers/run.sh` starts, from `PEREGRINE_TEST_PEER_<NAME>_URL`, or `None` after noting
+/// that the calling test was skipped.
+///
+/// # Panics
+///
+/// With `PEREGRINE_REQUIRE_PEERS=1` where the URL is missing, and where a skip cannot be written down.
+#[must_use]
+#[track_caller]
+pub fn peer(name: &str) -> Option<String> {
+    let url_variable = format!("PEREGRINE_TEST_PEER_{}_URL", name.to_uppercase());
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if let Some(url) = set(&url_variable) {
+        return Some(url);
+    }
+    let test = calling_test(Location::caller());
+    let required = set("PEREGRINE_REQUIRE_PEERS").is_some_and(|value| value == "1");
+    assert!(
+        !required,
+        "{test} needs the peer {name}, but {url_variable} is not set; run tests/peers/run.sh"
+    );
+    if let Some(log) = set(SKIPPED_LOG_VARIABLE) {
+        let line = format!("peer {name}\t{test}\n");
+        let noted = append(Path::new(&log), line.as_bytes());
+        assert!(
+            noted.is_ok(),
+            "noting in {log} that {test} was skipped: {noted:?}"
+        );
+    }
+    None
+}
+
 /// A server that a test may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

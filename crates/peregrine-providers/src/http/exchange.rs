@@ -55,7 +55,7 @@ pub(super) async fn send(
     let (parts, body) = http::Response::from(response).into_parts();
     let status = parts.status.as_u16();
     let body = BodyReader {
-        body: Box::pin(body),
+        body,
         timer,
         received: 0,
         limit: endpoint.config().max_body_bytes,
@@ -115,7 +115,7 @@ impl Answer {
 
 /// The body of an answer, piece by piece, within the limits.
 pub(super) struct BodyReader {
-    body: Pin<Box<reqwest::Body>>,
+    body: reqwest::Body,
     timer: CallTimer,
     received: usize,
     limit: usize,
@@ -125,7 +125,7 @@ impl BodyReader {
     /// The next piece; `None` at the end.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         loop {
-            match self.body.as_mut().poll_frame(cx) {
+            match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Ready(Some(Ok(frame))) => {
                     self.timer.idle();

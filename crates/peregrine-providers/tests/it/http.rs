@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use peregrine_core::{
-    ChatEvent, ChatModel as _, ChatRequest, ChatResponse, Error, ErrorKind, Message, ModelHandle, Part,
-    Secret, TextPart, TimeoutStage, ToolSpec,
+    ChatEvent, ChatModel as _, ChatRequest, ChatResponse, Error, ErrorKind, Message, ModelHandle, Secret,
+    TimeoutStage, ToolSpec,
 };
 use peregrine_providers::{Connector, HttpConfig, RetryPolicy};
 use peregrine_testkit::server::{

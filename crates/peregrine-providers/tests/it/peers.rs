@@ -140,9 +140,9 @@ async fn llama_speaks_openai_responses() {
     ) else {
         return;
     };
-    says(&model("openai-responses/any", &text), "The quick").await;
-    runs_a_tool_loop(&model("openai-responses/any", &tool)).await;
-    keeps_a_schema(&model("openai-responses/any", &random)).await;
+    says(&model("llama-cpp-responses/any", &text), "The quick").await;
+    runs_a_tool_loop(&model("llama-cpp-responses/any", &tool)).await;
+    keeps_a_schema(&model("llama-cpp-responses/any", &random)).await;
 }
 
 #[tokio::test]

@@ -44,8 +44,8 @@ pub(super) struct Assembly {
     usage: Option<Usage>,
     timings: Option<Timings>,
     finish: Option<String>,
-    /// Names of metadata and their JSON text, compared as text so that a repeated fact costs nothing.
-    facts: Vec<(&'static str, String)>,
+    /// Metadata; a text that is repeated in every piece of a stream is compared, not made again.
+    facts: Vec<(&'static str, Value)>,
 }
 
 impl Assembly {
@@ -142,9 +142,9 @@ impl Assembly {
             return;
         };
         match self.facts.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) if known == value => {}
-            Some((_, known)) => value.clone_into(known),
-            None => self.facts.push((name, value.to_owned())),
+            Some((_, known)) if is_plain_text(value, known) => {}
+            Some((_, known)) => *known = fact_value(value),
+            None => self.facts.push((name, fact_value(value))),
         }
     }
 
@@ -368,14 +368,31 @@ impl Assembly {
             });
         }
         let facts = std::mem::take(&mut self.facts).into_iter();
-        let metadata: Metadata = facts
-            .filter_map(|(name, text)| Some((name.to_owned(), serde_json::from_str(&text).ok()?)))
-            .collect();
+        let metadata: Metadata = facts.map(|(name, value)| (name.to_owned(), value)).collect();
         let mut done = Done::new(finish);
         done.timings = self.timings.take();
         done.metadata = metadata;
         events.push_back(ChatEvent::Done(Box::new(done)));
         Ok(())
+    }
+}
+
+/// The text within a JSON string that needs no unescaping.
+fn plain_text(json: &str) -> Option<&str> {
+    json.strip_prefix('"')?
+        .strip_suffix('"')
+        .filter(|text| !text.contains('\\'))
+}
+
+/// Whether `value` is this JSON string.
+fn is_plain_text(json: &str, value: &Value) -> bool {
+    plain_text(json).is_some_and(|text| value.as_str() == Some(text))
+}
+
+fn fact_value(json: &str) -> Value {
+    match plain_text(json) {
+        Some(text) => Value::String(text.to_owned()),
+        None => serde_json::from_str(json).unwrap_or(Value::Null),
     }
 }
 

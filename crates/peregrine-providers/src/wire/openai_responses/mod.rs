@@ -104,7 +104,7 @@ impl ResponsesCompat {
     pub fn of_provider(name: &str) -> Option<Self> {
         Some(match name {
             "openai" => Self::openai(),
-            "llama.cpp" | "llama_cpp" | "llamacpp" => Self::llama_cpp(),
+            "llama.cpp" | "llama_cpp" | "llama-cpp" | "llamacpp" => Self::llama_cpp(),
             "deepseek" | "openrouter" | "groq" | "xai" | "vllm" | "ollama" | "lmstudio" | "huggingface" => {
                 Self::plain()
             }

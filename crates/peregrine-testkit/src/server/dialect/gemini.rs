@@ -100,8 +100,11 @@ impl Wire for Gemini {
         for text in answer.cutting().cut(answer.reasoning_text()) {
             piece(json!({"text": text, "thought": true}));
         }
-        for (index, text) in answer.text_cut().into_iter().enumerate() {
-            let signature = text_signature(answer).filter(|_| index == 0);
+        // The service puts the signature of a text on its last piece.
+        let texts = answer.text_cut();
+        let last = texts.len().saturating_sub(1);
+        for (index, text) in texts.into_iter().enumerate() {
+            let signature = text_signature(answer).filter(|_| index == last);
             piece(signed(json!({"text": text}), signature));
         }
         for call in calls(answer) {

@@ -1,0 +1,46 @@
+//! `version`: what this program was built of and what it runs on.
+
+use std::fs;
+
+use clap::Args;
+use peregrine_core::Error;
+use serde_json::{Value, json};
+
+use crate::output::Output;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Also print the versions of what is built in, the features and the kernel's sandboxes.
+    #[arg(long)]
+    bundled: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Error> {
+    let mut line = json!({ "version": env!("CARGO_PKG_VERSION") });
+    if arguments.bundled {
+        // No store is built in yet, so there is no SQLite to name.
+        line["sqlite"] = Value::Null;
+        line["tls"] = json!({
+            "library": "rustls",
+            "version": env!("PROBE_VERSION_RUSTLS"),
+            "crypto": format!("aws-lc-rs {}", env!("PROBE_VERSION_AWS_LC_RS")),
+        });
+        line["http"] = json!({ "library": "reqwest", "version": env!("PROBE_VERSION_REQWEST") });
+        line["features"] = json!(["chat", "http", "offline"]);
+        line["sandbox"] = sandbox();
+    }
+    output.line(&line)
+}
+
+/// What the kernel offers to confine processes.
+fn sandbox() -> Value {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let modules = read("/sys/kernel/security/lsm");
+    let landlock = modules.split(',').any(|module| module.trim() == "landlock");
+    let namespaces = read("/proc/sys/user/max_user_namespaces");
+    json!({
+        "landlock": landlock,
+        "seccomp": !read("/proc/sys/kernel/seccomp/actions_avail").is_empty(),
+        "user_namespaces": namespaces.trim().parse::<u64>().is_ok_and(|limit| limit > 0),
+    })
+}

@@ -1,0 +1,13 @@
+//! Any bytes as a whole answer or the body of an error, through the codec that the first byte picks.
+
+#![no_main]
+
+#[path = "../../crates/peregrine-providers/tests/it/decoding.rs"]
+mod decoding;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    if let Some((pick, bytes)) = bytes.split_first() {
+        let codecs = decoding::codecs();
+        decoding::body(codecs[usize::from(*pick) % codecs.len()].as_ref(), bytes);
+    }
+});
