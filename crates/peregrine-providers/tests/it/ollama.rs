@@ -3,7 +3,10 @@
 //! No native traffic was ever recorded for this project, so the bodies here are written by hand after the
 //! documented shapes.
 
-#![allow(clippy::result_large_err, reason = "what a stream gave before it failed is what is compared")]
+#![allow(
+    clippy::result_large_err,
+    reason = "what a stream gave before it failed is what is compared"
+)]
 
 use std::time::Duration;
 
