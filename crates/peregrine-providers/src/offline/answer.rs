@@ -86,7 +86,7 @@ pub(super) fn answer(evidence: &Evidence<'_>, limit: usize) -> Answer {
         Fit::Match | Fit::Strong => limit,
     };
     let top = quotes.first().map_or(0.0, |quote| quote.score);
-    quotes.retain(|quote| quote.score >= top * BESIDE && (quote.coverage >= MATCH || fit == Fit::Closest));
+    quotes.retain(|quote| quote.score >= top * BESIDE);
     quotes.truncate(limit);
     let mut brought: Vec<usize> = Vec::new();
     quotes.retain(|quote| {
@@ -114,12 +114,15 @@ pub(super) fn answer(evidence: &Evidence<'_>, limit: usize) -> Answer {
 /// The beginning of what the last tool of this turn returned, unless that tool finds texts: what was asked for is
 /// the answer, even if it repeats no word of the question.
 fn result_of_this_turn(evidence: &Evidence<'_>) -> Option<Vec<Quote>> {
-    let mut results = evidence.results().filter(|call| call.is_current);
-    let call = results.find(|call| !matches!(call.class, Class::List | Class::Search))?;
     let index = &evidence.index;
-    let is_result =
-        |source: &Source<'_>| source.tier == Tier::Result && source.name.as_deref() == Some(call.name);
-    let source = index.sources.iter().rposition(is_result)?;
+    let source_of = |name: &str| {
+        let is_result =
+            |source: &Source<'_>| source.tier == Tier::Result && source.name.as_deref() == Some(name);
+        index.sources.iter().rposition(is_result)
+    };
+    let results = evidence.results().filter(|call| call.is_current);
+    let mut results = results.filter(|call| !matches!(call.class, Class::List | Class::Search));
+    let (call, source) = results.find_map(|call| Some((call, source_of(call.name)?)))?;
     let units = (0..index.units.len()).filter(|unit| index.units[*unit].source as usize == source);
     let quotes = units.take(MAX_RESULT_UNITS).map(|unit| {
         let kind = index.units[unit].kind;

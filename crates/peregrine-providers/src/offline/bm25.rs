@@ -300,6 +300,11 @@ impl<'a> Index<'a> {
         self.unread_bytes += unread;
     }
 
+    /// How many tokens a search looks at.
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// The text of a unit, as it stands.
     pub(super) fn text(&self, unit: usize) -> &str {
         let Unit {

@@ -52,7 +52,14 @@ impl Wish {
         let starts = |starts: &[&str]| starts.iter().any(|start| echo.starts_with(start));
         let holds = |words: &[&str]| words.iter().any(|word| echo.contains(word));
         Self {
-            definition: starts(&["what is ", "what are ", "what s ", "define ", "who is "]),
+            definition: starts(&[
+                "what is ",
+                "what are ",
+                "what s ",
+                "what does ",
+                "define ",
+                "who is ",
+            ]),
             number: holds(&[
                 "how many",
                 "how much",
@@ -86,6 +93,12 @@ impl Wish {
         {
             factor *= 0.4;
         }
+        if is_link(text) {
+            factor *= 0.2;
+        }
+        if self.definition && kind == Kind::Line {
+            factor *= 0.6;
+        }
         if text.ends_with(['?', '？']) {
             factor *= 0.3;
         }
@@ -104,6 +117,17 @@ impl Wish {
         }
         factor
     }
+}
+
+/// Whether a text is little more than addresses: badges, link definitions.
+fn is_link(text: &str) -> bool {
+    if !text.contains("://") {
+        return false;
+    }
+    let plain = text
+        .split_whitespace()
+        .filter(|word| !word.contains("://") && word.chars().any(char::is_alphabetic));
+    plain.count() < 4
 }
 
 /// Whether most of a text is runs of letters that nobody reads: keys, hashes, base64.

@@ -275,18 +275,19 @@ fn is_unspaced(c: char) -> bool {
 /// Spanish. In byte order.
 #[rustfmt::skip]
 const STOP: &[&str] = &[
-    "about", "after", "all", "also", "am", "an", "and", "any", "are", "as", "at", "au", "aus", "be",
-    "because", "been", "before", "being", "between", "but", "by", "can", "could", "das", "de", "dem", "den",
-    "der", "des", "did", "die", "do", "does", "doing", "du", "each", "ein", "eine", "el", "en", "es", "est",
-    "et", "for", "from", "had", "has", "have", "having", "he", "her", "here", "him", "his", "how", "if",
-    "il", "in", "into", "is", "ist", "it", "its", "just", "la", "las", "le", "les", "ll", "los", "many",
-    "may", "me", "might", "mit", "more", "most", "much", "must", "my", "nicht", "no", "nor", "not", "of",
-    "off", "on", "one", "only", "or", "other", "our", "out", "over", "own", "para", "please", "por", "pour",
-    "que", "qui", "re", "same", "shall", "she", "should", "sie", "sind", "so", "some", "such", "than",
-    "that", "the", "their", "them", "then", "there", "these", "they", "this", "those", "through", "to",
-    "too", "un", "una", "und", "une", "up", "us", "ve", "very", "von", "was", "wer", "were", "what", "when",
-    "where", "which", "while", "who", "whom", "whose", "why", "wie", "will", "wird", "with", "wo", "would",
-    "you", "your", "zu",
+    "about", "above", "after", "against", "all", "also", "am", "among", "an", "and", "any", "are", "as",
+    "at", "au", "aus", "be", "because", "been", "before", "being", "below", "between", "both", "but", "by",
+    "can", "could", "das", "de", "dem", "den", "der", "des", "did", "die", "do", "does", "doing", "du",
+    "during", "each", "ein", "eine", "el", "en", "es", "est", "et", "every", "for", "from", "had", "has",
+    "have", "having", "he", "her", "here", "him", "his", "how", "if", "il", "in", "into", "is", "ist", "it",
+    "its", "just", "la", "las", "le", "les", "ll", "los", "many", "may", "me", "might", "mit", "more",
+    "most", "much", "must", "my", "nicht", "no", "nor", "not", "of", "off", "on", "one", "only", "or",
+    "other", "our", "out", "over", "own", "para", "per", "please", "por", "pour", "que", "qui", "re",
+    "same", "shall", "she", "should", "sie", "since", "sind", "so", "some", "such", "than", "that", "the",
+    "their", "them", "then", "there", "these", "they", "this", "those", "through", "to", "too", "un", "una",
+    "und", "under", "une", "until", "up", "upon", "us", "ve", "very", "via", "von", "was", "wer", "were",
+    "what", "when", "where", "which", "while", "who", "whom", "whose", "why", "wie", "will", "wird", "with",
+    "within", "without", "wo", "would", "you", "your", "zu",
 ];
 
 /// Words of questions and commands that a good passage need not repeat. In byte order.

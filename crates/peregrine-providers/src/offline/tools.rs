@@ -28,6 +28,8 @@ use super::values::prior;
 
 /// From this share of the question on, a tool is what the question speaks of.
 const SPEAKS_OF: f64 = 0.3;
+/// From this share on, what it returned is the answer, whatever it says.
+const ANSWERS: f64 = 0.5;
 /// At most so many texts are read in one round.
 const MAX_AT_ONCE: usize = 4;
 
@@ -130,12 +132,16 @@ impl Planner<'_> {
                 return listed;
             }
         }
+        let fit = fit_of_results(self.evidence, !can_read);
+        let answered = self.answered();
+        if !must && (answered >= ANSWERS || (answered > 0.0 && fit >= Fit::Match)) {
+            return Vec::new();
+        }
         let asked_for = self.asked_for();
         if !asked_for.is_empty() {
             return asked_for;
         }
-        let fit = fit_of_results(self.evidence, !can_read);
-        if !must && (fit == Fit::Strong || (fit >= Fit::Closest && self.has_answer_of_a_tool())) {
+        if !must && (fit == Fit::Strong || (answered > 0.0 && fit >= Fit::Closest)) {
             return Vec::new();
         }
         let is_read = |candidate: &Candidate| candidate.is_named && self.evidence.was_read(&candidate.path);
@@ -284,15 +290,11 @@ impl Planner<'_> {
         self.evidence.mentioned.first().map(String::as_str)
     }
 
-    /// Whether a tool that the question speaks of has answered in this turn.
-    fn has_answer_of_a_tool(&self) -> bool {
-        self.evidence
-            .results()
-            .filter(|call| call.is_current)
-            .any(|call| {
-                self.sort(Sort::Does)
-                    .any(|tool| tool.spec.name == call.name && tool.spoken_of > 0.0)
-            })
+    /// How much of the question the tools cover that have answered in this turn.
+    fn answered(&self) -> f64 {
+        let current = self.evidence.results().filter(|call| call.is_current);
+        let tools = current.filter_map(|call| self.sort(Sort::Does).find(|tool| tool.spec.name == call.name));
+        tools.map(|tool| tool.spoken_of).fold(0.0, f64::max)
     }
 
     /// Any call that can be filled and was not made yet.
@@ -429,6 +431,10 @@ fn looked_at<'a>(specs: &'a [ToolSpec], evidence: &Evidence<'_>) -> Vec<Tool<'a>
             text.push_str(&name_words(name).join(" "));
             text.push(' ');
             text.push_str(property.text("description"));
+            for value in property.values().into_iter().flatten().filter_map(Value::as_str) {
+                text.push(' ');
+                text.push_str(value);
+            }
         }
         // One line is one unit; the end of a long description says little.
         let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -82,16 +82,20 @@ pub(super) fn for_each_unit(text: &str, syntax: Syntax, visit: &mut dyn FnMut(Ki
 
 /// The text of a unit for showing: markers off, white space collapsed.
 pub(super) fn shown(kind: Kind, unit: &str) -> String {
-    let unit = match kind {
-        Kind::Heading(_) => unit.trim_start_matches('#').trim_end_matches('#'),
-        Kind::Item => unit.get(item_marker(unit).unwrap_or(0)..).unwrap_or(unit),
-        Kind::Row | Kind::HeaderRow => unit.trim().trim_matches('|'),
-        Kind::Sentence | Kind::Line => unit,
-    };
     let mut shown = String::with_capacity(unit.len());
-    for line in unit.lines() {
+    for (place, line) in unit.lines().enumerate() {
         let line = line.trim_start().trim_start_matches("> ");
-        let line = comment_text(line).unwrap_or(line);
+        // A heading and an item have marks of their own, which look like those of comments.
+        let mut line = match kind {
+            Kind::Heading(_) | Kind::Item if line.starts_with(['#', '*', '-']) => line,
+            _ => comment_text(line).unwrap_or(line),
+        };
+        line = match kind {
+            Kind::Heading(_) => line.trim_matches(['#', ' ']),
+            Kind::Item if place == 0 => &line[item_marker(line).unwrap_or(0)..],
+            Kind::Row | Kind::HeaderRow => line.trim().trim_matches('|'),
+            _ => line,
+        };
         for word in line.split_whitespace() {
             if !shown.is_empty() {
                 shown.push(' ');
@@ -116,7 +120,12 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn prose_line(&mut self, range: Range<usize>) {
-        let line = self.text[range.clone()].trim();
+        let line = &self.text[range.clone()];
+        self.markdown(range, line.trim());
+    }
+
+    /// A line of prose; `line` is its text, without the marks of a comment.
+    fn markdown(&mut self, range: Range<usize>, line: &str) {
         if let Some(fence) = self.fence {
             if line.starts_with(fence) {
                 self.fence = None;
@@ -154,15 +163,15 @@ impl Reader<'_> {
     }
 
     fn code_line(&mut self, range: Range<usize>) {
-        let line = &self.text[range.clone()];
-        match comment_text(line) {
-            Some(comment) if comment.trim().is_empty() => self.close(),
-            Some(_) => {
-                self.continue_with(range);
+        let text = self.text;
+        match comment_text(&text[range.clone()]) {
+            Some(comment) => {
+                self.markdown(range, comment.trim());
                 self.in_comment = true;
             }
             None => {
                 self.close();
+                self.fence = None;
                 self.whole(Kind::Line, range);
             }
         }

@@ -127,6 +127,8 @@ fn what_it_cannot_check_counts_as_not_found() {
             .to_string()
             .contains("too deeply")
     );
+    let wide = json!({"$defs": {"n": {"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}, "b": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"});
+    assert!(fill(about("port?"), wide).unwrap().is_object(), "it ends");
     assert!(fill(about("port?"), json!(false)).is_err());
 }
 

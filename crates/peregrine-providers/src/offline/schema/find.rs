@@ -16,8 +16,8 @@ use super::super::units::{Kind, shown};
 use super::super::values::{Number, dates, emails, names, numbers, plain, urls};
 use super::{Field, is_key_of, pairs_of};
 
-/// A schema with more fields gets no further searches; they are not found.
-const MAX_SEARCHES: usize = 256;
+/// A schema's searches look at so many tokens in all; what would need more is not found.
+const MAX_TOKENS: usize = 50_000_000;
 /// How many units that speak of a field are looked at.
 const MAX_UNITS: usize = 12;
 /// Small texts are looked at as a whole where no unit speaks of what is wanted.
@@ -51,7 +51,7 @@ impl<'a> Finder<'a> {
         Self {
             evidence,
             answer,
-            searches_left: MAX_SEARCHES,
+            searches_left: (MAX_TOKENS / evidence.index.len().max(1)).min(1_000),
             question_is_text: !has_text,
             scope: None,
         }

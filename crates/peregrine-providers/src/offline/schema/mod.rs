@@ -57,6 +57,7 @@ pub(super) fn any_object(answer: &Answer) -> Value {
 pub(super) fn fill(schema: &Value, evidence: &Evidence<'_>, answer: &Answer) -> Result<Value> {
     let mut filler = Filler {
         finder: Finder::new(evidence, answer),
+        visits_left: MAX_VISITS,
     };
     filler.value("", &Shape::root(schema), 0).map_err(|Missing { path, why }| {
         let path = if path.is_empty() { "/" } else { &path };
@@ -117,7 +118,12 @@ impl Field<'_> {
 
 struct Filler<'a> {
     finder: Finder<'a>,
+    /// Schemas that refer to themselves several times would grow without end.
+    visits_left: usize,
 }
+
+/// A schema with more places than this is not walked to its end.
+const MAX_VISITS: usize = 10_000;
 
 impl<'a> Filler<'a> {
     fn value(&mut self, name: &str, shape: &Shape<'_>, depth: usize) -> Result<Value, Missing> {
@@ -129,6 +135,10 @@ impl<'a> Filler<'a> {
     }
 
     fn present(&mut self, name: &str, shape: &Shape<'_>, depth: usize) -> Result<Value, Missing> {
+        if self.visits_left == 0 {
+            return Err(Missing::new("the schema is too large"));
+        }
+        self.visits_left -= 1;
         if depth > MAX_DEPTH {
             return Err(Missing::new("the schema is nested too deeply"));
         }
