@@ -6,7 +6,11 @@
 //!
 //! `cargo bench -p peregrine-benches --bench loopback [-- --rounds N --calls N]`
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark fails by panicking and prints its result")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark fails by panicking and prints its result"
+)]
 
 use std::time::Instant;
 
@@ -61,13 +65,19 @@ struct HandUsage {
 
 fn hand_request() -> HandRequest<'static> {
     let message = |role, content| HandMessage { role, content };
-    HandRequest { model: "test-model", messages: [message("system", SYSTEM), message("user", QUESTION)] }
+    HandRequest {
+        model: "test-model",
+        messages: [message("system", SYSTEM), message("user", QUESTION)],
+    }
 }
 
 fn check(response: &HandResponse) {
     assert_eq!(response.choices[0].message.content, TEXT);
     assert_eq!(response.choices[0].finish_reason, "stop");
-    assert_eq!((response.usage.prompt_tokens, response.usage.completion_tokens), (24, 10));
+    assert_eq!(
+        (response.usage.prompt_tokens, response.usage.completion_tokens),
+        (24, 10)
+    );
 }
 
 struct Rivals {
@@ -82,11 +92,14 @@ struct Rivals {
 impl Rivals {
     async fn connect(server: &LlmServer) -> Self {
         let base_url = format!("{}/v1", server.url());
-        let connector = Connector::new().with_base_url(&base_url).with_api_key(Secret::new("sk-test"));
+        let connector = Connector::new()
+            .with_base_url(&base_url)
+            .with_api_key(Secret::new("sk-test"));
         let stream = tokio::net::TcpStream::connect(server.addr()).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let (hyper, connection) =
-            hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+        let (hyper, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream))
+            .await
+            .unwrap();
         tokio::spawn(connection);
         Self {
             ours: connector.chat("openai/test-model").unwrap(),
@@ -104,7 +117,11 @@ impl Rivals {
     }
 
     async fn reqwest(&self) {
-        let request = self.client.post(&self.url).bearer_auth("sk-test").json(&hand_request());
+        let request = self
+            .client
+            .post(&self.url)
+            .bearer_auth("sk-test")
+            .json(&hand_request());
         let response = request.send().await.unwrap().error_for_status().unwrap();
         check(&response.json().await.unwrap());
     }
@@ -133,14 +150,20 @@ async fn timed(samples: &mut Samples, call: impl Future<Output = ()>) {
 
 fn argument(name: &str, usual: usize) -> usize {
     let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
-    arguments.next().and_then(|value| value.parse().ok()).unwrap_or(usual)
+    arguments
+        .next()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(usual)
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let (rounds, calls) = (argument("--rounds", 10), argument("--calls", 2_000));
     let pinned = pin_to_one_core();
-    let server = LlmServer::builder().with_recorded_requests(1).start_blocking().unwrap();
+    let server = LlmServer::builder()
+        .with_recorded_requests(1)
+        .start_blocking()
+        .unwrap();
     server.set_reply(Reply::raw(200, &[("content-type", "application/json")], ANSWER));
     let mut rivals = Rivals::connect(&server).await;
     for _ in 0..500 {
@@ -148,7 +171,9 @@ async fn main() {
         rivals.reqwest().await;
         rivals.hyper().await;
     }
-    println!("one call over loopback, {rounds} rounds of {calls} interleaved calls, pinned to one core: {pinned}");
+    println!(
+        "one call over loopback, {rounds} rounds of {calls} interleaved calls, pinned to one core: {pinned}"
+    );
     println!("round  ours p50/p95 us   reqwest p50/p95 us   hyper p50/p95 us   ours/reqwest  hyper/reqwest");
     let us = |samples: &Samples, share| samples.percentile(share).as_secs_f64() * 1e6;
     let mut ratios = Vec::new();

@@ -35,7 +35,10 @@ impl Samples {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         let place = (sorted.len() as f64 * share) as usize;
-        sorted.get(place.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+        sorted
+            .get(place.min(sorted.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -47,7 +50,9 @@ mod tests {
     fn percentiles_are_samples() {
         let mut samples = Samples::default();
         assert_eq!(samples.percentile(0.5), Duration::ZERO);
-        (1..=100).rev().for_each(|ms| samples.push(Duration::from_millis(ms)));
+        (1..=100)
+            .rev()
+            .for_each(|ms| samples.push(Duration::from_millis(ms)));
         assert_eq!(samples.percentile(0.5), Duration::from_millis(51));
         assert_eq!(samples.percentile(1.0), Duration::from_millis(100));
     }

@@ -176,7 +176,9 @@ fn compare(expected: &str, actual: &str) -> Comparison {
         comparison.expected += 1;
     }
     // Embedding calls that went well have no row to compare with.
-    let odd = got.into_iter().filter(|(_, actual)| actual["api"] != "embeddings");
+    let odd = got
+        .into_iter()
+        .filter(|(_, actual)| actual["api"] != "embeddings");
     comparison.unexpected.extend(odd.map(|(key, _)| key));
     comparison
 }

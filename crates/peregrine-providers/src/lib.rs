@@ -17,6 +17,9 @@ mod connect;
 mod env;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "offline")]
+#[cfg_attr(docsrs, doc(cfg(feature = "offline")))]
+pub mod offline;
 #[cfg(feature = "http")]
 mod profile;
 mod record;

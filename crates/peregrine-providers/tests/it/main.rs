@@ -13,6 +13,14 @@ mod gemini_request;
 #[cfg(feature = "http")]
 mod http;
 mod mangle;
+#[cfg(feature = "offline")]
+mod offline;
+#[cfg(feature = "offline")]
+mod offline_agent;
+#[cfg(feature = "offline")]
+mod offline_embed;
+#[cfg(feature = "offline")]
+mod offline_schema;
 mod ollama;
 mod ollama_request;
 mod openai_chat;
