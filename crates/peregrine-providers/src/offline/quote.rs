@@ -93,6 +93,10 @@ impl Wish {
         {
             factor *= 0.4;
         }
+        if kind == Kind::Sentence && text.split_whitespace().count() < 3 {
+            // "**One journal.**" is a heading in disguise.
+            factor *= 0.6;
+        }
         if is_link(text) {
             factor *= 0.2;
         }

@@ -155,6 +155,10 @@ impl Planner<'_> {
         if !must && fit == Fit::Match {
             return Vec::new();
         }
+        if self.evidence.query.is_empty() {
+            // A greeting: there is nothing to look for.
+            return Vec::new();
+        }
         let words = search_words(&self.evidence.query);
         let (together, alone) = words.split_at(words.len().min(1));
         let moves: [&dyn Fn() -> Vec<Call>; 5] = [
