@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::bm25::{Index, Query, Source, Tier};
+use super::bm25::{Index, Source, Tier};
+use super::query::Query;
 use super::text::{Form, Weight, for_each_token, weight};
 use super::units::Kind;
 use super::values::{is_path, prior};
