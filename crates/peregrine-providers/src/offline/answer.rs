@@ -7,8 +7,9 @@
 
 use std::cmp::Reverse;
 
-use super::bm25::{Index, Query, Source, Tier};
+use super::bm25::{Index, Source, Tier};
 use super::evidence::{Evidence, shown_name};
+use super::query::Query;
 use super::quote::{Quote, Wish, bare, excerpt, is_noise, what_follows};
 use super::results::Class;
 use super::units::{Kind, shown};

@@ -11,7 +11,8 @@ use std::borrow::Cow;
 use peregrine_core::{DocumentPart, Error, MediaSource, Message, Part, Result, Role, ToolCall, ToolResult};
 use serde_json::Value;
 
-use super::bm25::{Index, Query, Source, Tier};
+use super::bm25::{Index, Source, Tier};
+use super::query::Query;
 use super::question::asked;
 use super::quote::bare;
 use super::results::{self, Class, Paths};

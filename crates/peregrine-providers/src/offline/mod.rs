@@ -11,7 +11,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `text`, `units`, `values` | words; pieces that can be quoted; numbers, paths, names, pairs |
-//! | `bm25` | the index and the ranking |
+//! | `query`, `bm25` | what is looked for; the index and the ranking |
 //! | `question`, `results`, `evidence` | a request read as a question and the texts to answer it from |
 //! | `answer`, `quote` | which units answer, and how they are quoted |
 //! | `shape`, `schema` | JSON Schemas, and how they are filled |
@@ -23,6 +23,7 @@ mod arguments;
 mod bm25;
 mod embed;
 mod evidence;
+mod query;
 mod question;
 mod quote;
 mod results;

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::bm25::{Index, Query, Source, Tier};
+use super::bm25::{Index, Source, Tier};
+use super::query::Query;
 use super::text::{Form, Weight, for_each_token, weight};
 use super::units::Kind;
 use super::values::{is_path, prior};
@@ -92,6 +93,10 @@ impl Wish {
             .is_some_and(|name| is_path(name) && prior(name) == 0)
         {
             factor *= 0.4;
+        }
+        if kind == Kind::Sentence && text.split_whitespace().count() < 3 {
+            // "**One journal.**" is a heading in disguise.
+            factor *= 0.6;
         }
         if is_link(text) {
             factor *= 0.2;

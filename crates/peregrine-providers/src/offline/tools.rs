@@ -17,8 +17,9 @@ use serde_json::Value;
 
 use super::answer::{Fit, fit_of_results};
 use super::arguments::{About, Purpose, fill};
-use super::bm25::{Index, Query, Source, Tier};
+use super::bm25::{Index, Source, Tier};
 use super::evidence::{Evidence, is_same_file};
+use super::query::Query;
 use super::quote::bare;
 use super::results::{Class, name_words};
 use super::shape::{Shape, Type};
@@ -153,6 +154,10 @@ impl Planner<'_> {
             return found;
         }
         if !must && fit == Fit::Match {
+            return Vec::new();
+        }
+        if self.evidence.query.is_empty() {
+            // A greeting: there is nothing to look for.
             return Vec::new();
         }
         let words = search_words(&self.evidence.query);

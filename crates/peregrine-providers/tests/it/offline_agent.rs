@@ -258,6 +258,10 @@ fn it_looks_everywhere_before_it_says_no() {
         answer.starts_with("I found no sentence that answers this"),
         "{answer}"
     );
+    assert!(
+        Files::new().ask("Hello!").0.is_empty(),
+        "there is nothing to look for"
+    );
     let mut unique = all.clone();
     unique.sort();
     unique.dedup();

@@ -15,8 +15,8 @@ use peregrine_core::{Error, Result};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Fit};
-use super::bm25::Query;
 use super::evidence::Evidence;
+use super::query::Query;
 use super::results::name_words;
 use super::shape::{MAX_DEPTH, Shape, Type};
 use super::text::{among, stem_of};
