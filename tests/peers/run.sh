@@ -98,11 +98,12 @@ YAML
 fi
 
 export PEREGRINE_REQUIRE_PEERS=1
-cargo test -p peregrine-providers --all-features --test it -- "$filter"
+# The same features as everywhere else, so that nothing is built anew.
+cargo test --workspace --all-features --test it -- "$filter"
 
 if [ -n "$ollama" ]; then
     venv clients openai anthropic google-genai ollama
-    cargo build -q -p peregrine-testkit --example llm_server
+    cargo build -q --workspace --all-features --example llm_server
     "${CARGO_TARGET_DIR:-target}"/debug/examples/llm_server >"$work/llm_server.log" 2>&1 &
     pids+=($!)
     for _ in $(seq 100); do grep -q http "$work/llm_server.log" && break; sleep 0.1; done

@@ -1,11 +1,11 @@
 //! Everything that must be green on main, cheap steps first. A failed step does not hide what comes after it.
 //!
-//! One set of features (all of them) and one profile (dev) serve lint, test, doc, fuzz and wire, so that each
+//! One set of features (all of them) and one profile (dev) serve lint, test, doc, fuzz, wire and peers, so that each
 //! dependency is checked once and compiled once. Only `features` builds others, which is what it is for.
 
 use crate::args::Args;
 use crate::report::{Outcome, Report};
-use crate::{checks, deps, features, fuzz, test, tidy, wire};
+use crate::{checks, deps, features, fuzz, peers, test, tidy, wire};
 
 pub(crate) fn run(args: Args) -> Outcome {
     args.finish()?;
@@ -19,5 +19,6 @@ pub(crate) fn run(args: Args) -> Outcome {
     report.step("doc", checks::doc);
     report.step("fuzz", || fuzz::run(&fuzz::Options::default()));
     report.step("wire", || wire::run(&wire::Options::for_ci()));
+    report.step("peers", || peers::run(Args::new(Vec::new())));
     report.finish()
 }

@@ -11,6 +11,7 @@ mod deps;
 mod features;
 mod fuzz;
 mod metadata;
+mod peers;
 mod report;
 mod services;
 mod test;
@@ -27,7 +28,7 @@ The project's tasks. Usage: cargo xtask VERB [OPTIONS]
 
   test [CARGO TEST ARGUMENTS]   every test with every feature, documentation tests included; starts what services it
                                 finds (Redis, PostgreSQL, NATS) and lists by name the tests that could not run
-  ci                            fmt, tidy, deps, lint, features, test, doc, fuzz, wire: what must be green on main
+  ci                            fmt, tidy, deps, lint, features, test, doc, fuzz, wire, peers: what must be green on main
   fmt [--fix]                   formatting: checks it, or writes it
   lint                          clippy on every target with every feature, warnings are errors
   tidy                          the style rules that are code: sizes, headers, manifests, layout
@@ -37,6 +38,8 @@ The project's tasks. Usage: cargo xtask VERB [OPTIONS]
   fuzz [--cases N] [--seed S]   the decoders on seeded random input, bounded, on the stable toolchain
        [--libfuzzer TARGET]     or one cargo-fuzz target on the nightly toolchain, until it is stopped
   wire [--dir DIR] [--dev]      recorded provider traffic decoded by the real clients, compared with what is expected
+  peers [--litellm] [--ollama]  the real clients against llama.cpp's server (and LiteLLM's proxy; and the official Ollama
+                                client against the test server)
 
 Exit status: 0 ok, 1 something failed, 2 could not run (bad usage, missing tool).
 ";
@@ -95,6 +98,7 @@ fn run(verb: &str, mut args: Args) -> Outcome {
             let options = fuzz::Options::from_args(args)?;
             report.step("fuzz", || fuzz::run(&options));
         }
+        "peers" => report.step("peers", || peers::run(args)),
         "wire" => {
             let options = wire::Options::from_args(args)?;
             report.step("wire", || wire::run(&options));

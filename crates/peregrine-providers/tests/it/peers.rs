@@ -169,8 +169,18 @@ async fn llama_embeds() {
         .unwrap();
     assert_eq!(response.embeddings.len(), 3);
     assert!(response.embeddings.dimensions() > 1);
-    assert_eq!(response.embeddings.get(0), response.embeddings.get(2));
-    assert_ne!(response.embeddings.get(0), response.embeddings.get(1));
+    // The server computes in parallel, so equal texts have equal vectors but for the last bits.
+    let vector = |place| response.embeddings.get(place).unwrap();
+    let apart = |one: usize, two: usize| {
+        let pairs = vector(one).iter().zip(vector(two));
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max)
+    };
+    assert!(
+        apart(0, 2) < 1e-4 && apart(0, 1) > 1e-2,
+        "{} {}",
+        apart(0, 2),
+        apart(0, 1)
+    );
 }
 
 #[tokio::test]
