@@ -81,7 +81,7 @@ fn both(message: &Value, deltas: &[Value], finish: &str) -> ChatResponse {
     assert_eq!((whole.id.as_deref(), whole.model.as_str()), (Some("c1"), "m-1"));
     assert_eq!(
         json!(whole.metadata),
-        json!({"created": 7, "service_tier": "default"})
+        json!({"service_tier": "default"})
     );
     whole
 }

@@ -73,7 +73,6 @@ impl Assembly {
             error,
             time_info,
             timings,
-            created,
             system_fingerprint,
             service_tier,
             provider,
@@ -100,7 +99,6 @@ impl Assembly {
             self.fact("error", Some(error));
         }
         self.start(&id, &model, events);
-        self.fact("created", created);
         self.fact("system_fingerprint", system_fingerprint);
         self.fact("service_tier", service_tier);
         self.fact("provider", provider);

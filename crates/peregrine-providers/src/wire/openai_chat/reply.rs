@@ -33,8 +33,6 @@ pub(super) struct Reply<'a> {
     pub(super) time_info: Option<Box<Seconds>>,
     pub(super) timings: Option<Box<Milliseconds>>,
     #[serde(borrow)]
-    pub(super) created: Option<&'a RawValue>,
-    #[serde(borrow)]
     pub(super) system_fingerprint: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) service_tier: Option<&'a RawValue>,

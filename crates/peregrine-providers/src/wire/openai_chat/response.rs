@@ -21,7 +21,7 @@ fn read(provider: &str, raw: &RawResponse) -> Result<ChatResponse> {
     let reply: Reply<'_> =
         serde_json::from_slice(&body).map_err(|error| json::protocol_error("the chat completion", &error))?;
     let mut assembly = Assembly::new(provider);
-    let mut events = Events::new();
+    let mut events = Events::with_capacity(8);
     // It has been read as JSON, so it is UTF-8.
     let text = std::str::from_utf8(&body).unwrap_or_default();
     assembly.read(reply, text, &mut events)?;
