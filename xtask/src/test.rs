@@ -11,6 +11,8 @@ use crate::report::{Done, Outcome, Problem, say};
 use crate::services::{self, Service};
 
 const REQUIRE_VARIABLE: &str = "PEREGRINE_REQUIRE_SERVICES";
+/// How the name of a peer begins, which `cargo xtask peers` starts and this verb does not.
+const PEER: &str = "peer ";
 const SKIPPED_VARIABLE: &str = "PEREGRINE_TEST_SKIPPED_LOG";
 
 pub(crate) fn run(args: Args) -> Outcome {
@@ -50,6 +52,13 @@ pub(crate) fn run(args: Args) -> Outcome {
         say!("not run (no {service}): {}", list(names));
         note.extend(names.map(|names| format!("{} for want of {service}", names.len())));
     }
+    let peers = names.iter().filter(|(service, _)| service.starts_with(PEER));
+    for (peer, names) in peers {
+        say!(
+            "not run (no {peer}; `cargo xtask peers` runs them): {}",
+            list(Some(names))
+        );
+    }
     match outcome? {
         Done::Ok if !note.is_empty() => Ok(Done::Noted(format!("tests not run: {}", note.join(", ")))),
         done => Ok(done),
@@ -82,7 +91,9 @@ fn by_service(log: &str) -> Result<BTreeMap<&str, BTreeSet<&str>>, Problem> {
     let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for line in log.lines() {
         match line.split_once('\t') {
-            Some((service, test)) if Service::ALL.iter().any(|known| known.name() == service) => {
+            Some((service, test))
+                if service.starts_with(PEER) || Service::ALL.iter().any(|known| known.name() == service) =>
+            {
                 names.entry(service).or_default().insert(test);
             }
             _ => {

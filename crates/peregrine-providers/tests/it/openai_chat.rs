@@ -79,10 +79,7 @@ fn both(message: &Value, deltas: &[Value], finish: &str) -> ChatResponse {
         (5, 2, 3, 1)
     );
     assert_eq!((whole.id.as_deref(), whole.model.as_str()), (Some("c1"), "m-1"));
-    assert_eq!(
-        json!(whole.metadata),
-        json!({"service_tier": "default"})
-    );
+    assert_eq!(json!(whole.metadata), json!({"service_tier": "default"}));
     whole
 }
 

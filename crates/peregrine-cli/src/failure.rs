@@ -1,0 +1,156 @@
+//! What can go wrong in a command: in words for a person, as a code for a program, and as an exit status.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use peregrine::{Error, ErrorKind, Finish};
+
+use crate::agent::{Limit, RunError};
+
+/// Why a command ended early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A model could not be chosen, called or understood.
+    Model(Error),
+    /// A bound of the run was met.
+    Limit(Limit),
+    /// Something on this side: a path, standard input, a file.
+    Local { kind: ErrorKind, message: String },
+    /// The model ended without an answer.
+    NoAnswer { finish: Finish, said: String },
+    /// The reader of standard output went away.
+    BrokenPipe,
+    /// Standard output could not be written.
+    Output(io::Error),
+    /// Ctrl-C.
+    Interrupted,
+}
+
+impl Failure {
+    /// A failure to open something.
+    pub(crate) fn io(error: &io::Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+            _ => ErrorKind::InvalidRequest,
+        };
+        Self::Local {
+            kind,
+            message: error.to_string(),
+        }
+    }
+
+    /// The stable code.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Model(error) => error.kind(),
+            Self::Limit(Limit::WallTime(_)) => ErrorKind::Timeout,
+            Self::Limit(_) => ErrorKind::Refused,
+            Self::Local { kind, .. } => *kind,
+            Self::NoAnswer {
+                finish: Finish::ContentFilter,
+                ..
+            } => ErrorKind::ContentFilter,
+            Self::NoAnswer { .. } => ErrorKind::Protocol,
+            Self::BrokenPipe | Self::Output(_) => ErrorKind::Internal,
+            Self::Interrupted => ErrorKind::Cancelled,
+        }
+    }
+
+    /// Whether the same command may succeed later.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Model(error) => error.is_retryable(),
+            Self::Limit(_) => false,
+            other => other.kind().is_retryable(),
+        }
+    }
+
+    /// How long the provider asked to wait.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Model(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+
+    /// The provider's id of the request.
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Model(error) => error.request_id(),
+            _ => None,
+        }
+    }
+
+    /// What to try, where the message does not say it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        Some(match self.kind() {
+            ErrorKind::Connect => "see what is reachable with: peregrine models",
+            ErrorKind::Authentication => "check the key in the provider's variable",
+            ErrorKind::RateLimited | ErrorKind::Overloaded => {
+                "try again later, or choose another model with --model"
+            }
+            ErrorKind::ContextLength => {
+                "give fewer paths, or choose a model with a longer context with --model"
+            }
+            ErrorKind::NotFound if matches!(self, Self::Model(_)) => {
+                "see which models there are with: peregrine models"
+            }
+            _ => return None,
+        })
+    }
+
+    /// The status that the program exits with.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::BrokenPipe => ExitCode::SUCCESS,
+            Self::Interrupted => ExitCode::from(130),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model(error) => error.fmt(f),
+            Self::Limit(limit) => write!(f, "stopped: {limit}"),
+            Self::Local { message, .. } => f.write_str(message),
+            Self::NoAnswer { finish, said } if said.is_empty() => {
+                write!(f, "the model ended without an answer (finish: {finish})")
+            }
+            Self::NoAnswer { finish, said } => write!(f, "the model declined (finish: {finish}): {said}"),
+            Self::BrokenPipe => f.write_str("nobody reads the output"),
+            Self::Output(error) => write!(f, "could not write the output: {error}"),
+            Self::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Model(error)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Model(error) => Self::Model(error),
+            RunError::Limit(limit) => Self::Limit(limit),
+            RunError::Stopped => Self::BrokenPipe,
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// For errors of standard output.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            _ => Self::Output(error),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The `peregrine` command: from arguments to a command, from its end to an exit status.
+//!
+//! | file | what |
+//! |---|---|
+//! | `args` | the command line as data |
+//! | `ask`, `chat`, `models` | the commands |
+//! | `agent` | the bounded tool loop; knows nothing of files, terminals or arguments |
+//! | `files` | read-only tools confined to the given paths |
+//! | `model` | which model answers, and why |
+//! | `prompt` | what the model is told |
+//! | `output`, `json` | what people see, what programs see |
+//! | `interrupt`, `failure` | Ctrl-C, and what can go wrong |
+
+mod agent;
+mod args;
+mod ask;
+mod chat;
+mod failure;
+mod files;
+mod interrupt;
+mod json;
+mod model;
+mod models;
+mod output;
+mod prompt;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Command, CommandLine, RunArgs};
+use failure::Failure;
+use output::{Console, Verbosity};
+
+fn main() -> ExitCode {
+    let command = CommandLine::parse().command;
+    // One TLS provider for the process, whatever else is linked. An error only says that there is one already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut console = Console::new(verbosity(&command));
+    // One thread is enough: a run waits for one model at a time. Disks have the few blocking threads.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => {
+            let ended = runtime.block_on(run(command, &mut console));
+            // A read of standard input or of a dead disk must not keep the process alive.
+            runtime.shutdown_background();
+            ended
+        }
+        Err(error) => Err(Failure::io(&error)),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            console.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+async fn run(command: Command, console: &mut Console) -> Result<(), Failure> {
+    match command {
+        Command::Ask(args) => ask::ask(&args, console).await,
+        Command::Chat(args) => chat::chat(args, console).await,
+        Command::Models(args) => models::models(args.json, console).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut CommandLine::command(), "peregrine", &mut script);
+            Ok(console.line(String::from_utf8_lossy(&script).trim_end())?)
+        }
+    }
+}
+
+fn verbosity(command: &Command) -> Verbosity {
+    let run: Option<&RunArgs> = match command {
+        Command::Ask(args) => Some(&args.run),
+        Command::Chat(args) => Some(&args.run),
+        Command::Models(_) | Command::Completions { .. } => None,
+    };
+    match run {
+        Some(RunArgs { quiet: true, .. }) => Verbosity::Quiet,
+        Some(RunArgs { verbose: true, .. }) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    }
+}

@@ -1,0 +1,14 @@
+//! The real binary, driven from outside: with files, a scripted server, pipes, signals and a terminal.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod ask;
+mod chat;
+mod confinement;
+mod json;
+mod models;
+mod run;
+#[cfg(unix)]
+mod signals;
+#[cfg(target_os = "linux")]
+mod terminal;
+mod usage;

@@ -1,0 +1,74 @@
+//! Peregrine: an agent runtime for Rust services. This crate holds no logic: it re-exports the crates of the
+//! workspace, the everyday names at the top, and all of them in [`prelude`].
+//!
+//! | module | crate | what is in it |
+//! |---|---|---|
+//! | [`core`] | `peregrine-core` | messages, requests, events, usage, money, errors, the model traits |
+//! | [`providers`] | `peregrine-providers` | models over the wire, retry, record and replay, the offline model |
+//!
+//! # Features
+//!
+//! - `http` (default): models over HTTP: `connect`, `from_env`, every provider.
+//! - `offline` (default): a deterministic model without weights or network.
+//! - `full`: everything.
+//!
+//! # Examples
+//!
+//! The same lines work with any model: put `"openai/gpt-5-mini"` or `"ollama/llama3.2:1b"` where `"offline"` stands,
+//! or let [`from_env`] choose.
+//!
+//! ```
+//! use peregrine::prelude::*;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> peregrine::Result<()> {
+//! let model = peregrine::connect("offline")?;
+//! let report = DocumentPart::text("report.md", "Sales rose by 4 %. The office in Kyoto opened in May.");
+//! let question = Message::user("When did the office in Kyoto open?").with_part(Part::Document(report));
+//! let answer = model.complete(&ChatRequest::new([question])).await?;
+//! assert!(answer.message.text().contains("May"));
+//! # Ok(())
+//! # }
+//! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub use peregrine_core as core;
+pub use peregrine_providers as providers;
+
+pub use peregrine_core::{
+    ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Cost, DocumentPart, EmbedRequest,
+    EmbedResponse, EmbeddingHandle, EmbeddingModel, Error, ErrorKind, Finish, JsonSchema, Layer, MediaPart,
+    Message, Messages, Middleware, ModelHandle, ModelInfo, NanoUsd, Part, PriceTable, ResponseFormat, Result,
+    Role, Sampling, Scope, Secret, ToolCall, ToolChoice, ToolResult, ToolSpec, Usage,
+};
+#[cfg(feature = "offline")]
+#[cfg_attr(docsrs, doc(cfg(feature = "offline")))]
+pub use peregrine_providers::offline::OfflineModel;
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use peregrine_providers::{Choice, Connector, HttpConfig, connect, from_env};
+pub use peregrine_providers::{Record, Replay, RetryPolicy};
+
+pub mod prelude {
+    //! The names that most programs need: `use peregrine::prelude::*;`.
+    //!
+    //! `Result` and `Error` are left out, so that a program's own keep their meaning.
+
+    #[cfg(feature = "offline")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "offline")))]
+    pub use crate::OfflineModel;
+    pub use crate::{
+        ChatEvent, ChatModel, ChatRequest, ChatResponse, DocumentPart, EmbedRequest, EmbeddingModel,
+        ErrorKind, Finish, JsonSchema, MediaPart, Message, Messages, ModelHandle, Part, ResponseFormat, Role,
+        Scope, Secret, ToolCall, ToolChoice, ToolResult, ToolSpec, Usage,
+    };
+    #[cfg(feature = "http")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+    pub use crate::{Connector, connect, from_env};
+}
+
+/// The README's program is a documentation test.
+#[cfg(all(doctest, feature = "http", feature = "offline"))]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
