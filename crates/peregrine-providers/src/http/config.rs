@@ -24,13 +24,15 @@ pub struct HttpConfig {
     pub first_byte_timeout: Duration,
     /// Between two pieces of an answer. 60 s.
     pub idle_timeout: Duration,
-    /// For the whole call, streamed or not. 600 s.
+    /// For one attempt of a call, streamed or not. 600 s. Each retry has the limit anew: put a timeout around the
+    /// call to bound them all.
     pub total_timeout: Duration,
     /// How long an unused connection is kept. 90 s.
     pub pool_idle_timeout: Duration,
     /// How many unused connections are kept for each host. 64.
     pub max_idle_connections: usize,
-    /// How large an answer may be, streamed or not. 32 MiB.
+    /// How large an answer may be, streamed or not. 32 MiB. Beside this, no answer may hold more than 131,072
+    /// objects and lists or 1,048,576 values, which is far more than any model writes.
     pub max_body_bytes: usize,
     /// How large one event of a stream may be. 8 MiB.
     pub max_event_bytes: usize,

@@ -11,6 +11,8 @@ mod gemini;
 mod gemini_embed;
 mod gemini_request;
 #[cfg(feature = "http")]
+mod hostile;
+#[cfg(feature = "http")]
 mod http;
 mod mangle;
 #[cfg(feature = "offline")]
