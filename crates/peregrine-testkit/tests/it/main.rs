@@ -13,6 +13,8 @@ mod endpoints;
 mod equivalence;
 mod faults;
 mod hostile;
+#[cfg(feature = "probe")]
+mod probe;
 mod recordings;
 mod service;
 mod shapes;
