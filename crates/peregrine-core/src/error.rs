@@ -416,6 +416,15 @@ impl ProtocolError {
         }
     }
 
+    /// An answer with more pieces than allowed.
+    pub fn too_many(what: &str, limit: usize) -> Self {
+        let kind = ErrorKind::ResponseTooLarge;
+        Self {
+            kind,
+            ..Self::new(format!("there are more than {limit} {what}"))
+        }
+    }
+
     /// Keeps what the provider sent.
     #[must_use]
     pub fn with_raw(mut self, raw: RawResponse) -> Self {

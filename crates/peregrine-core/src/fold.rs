@@ -7,6 +7,9 @@ use crate::{
     ChatEvent, ChatResponse, Error, Finish, Part, ProtocolError, ReasoningPart, Result, TextPart, ToolCall,
 };
 
+/// No model asks for more tools at once; without a bound a hostile stream could make the search below slow.
+const MAX_CALLS: usize = 4_096;
+
 /// Collects the events of one answer.
 ///
 /// # Examples
@@ -63,7 +66,8 @@ impl Fold {
     /// # Errors
     ///
     /// [`ErrorKind::Protocol`](crate::ErrorKind::Protocol) if the event cannot stand here: a delta of a call
-    /// that never started or has ended, a second start of the same call, anything after `Done`.
+    /// that never started or has ended, a second start of the same call, anything after `Done`;
+    /// [`ErrorKind::ResponseTooLarge`](crate::ErrorKind::ResponseTooLarge) for more than 4,096 tool calls.
     pub fn push(&mut self, event: ChatEvent) -> Result<()> {
         if self.done {
             return Err(out_of_order("an event after the end of the answer"));
@@ -166,6 +170,9 @@ impl Fold {
     }
 
     fn start_call(&mut self, index: u32, id: String, name: String) -> Result<()> {
+        if self.calls.len() == MAX_CALLS {
+            return Err(ProtocolError::too_many("tool calls in one answer", MAX_CALLS).into());
+        }
         if self.calls.iter().any(|open| open.index == index) {
             return Err(out_of_order(&format!("a second start of tool call {index}")));
         }

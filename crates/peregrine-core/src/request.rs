@@ -184,13 +184,16 @@ impl ResponseFormat {
 
 /// Hints for a provider's prompt cache. Breakpoints stand on messages
 /// ([`Message::cache_breakpoint`]).
+///
+/// Hints cannot change an answer, and one request may go to several providers: a hint that a dialect has no
+/// word for is passed over, unlike everything else in a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PromptCache {
     /// A routing key: requests with the same key share a prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// How long the provider is to keep the prefix; rounded up to what it offers.
+    /// How long the provider is to keep the prefix; rounded up to what it offers, or the longest it offers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,
     /// Lets the provider place a breakpoint behind the last cacheable block by itself.

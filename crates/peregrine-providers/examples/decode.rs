@@ -37,7 +37,11 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let server = LlmServer::builder().with_recorded_requests(1).start().await?;
     let mut out = std::io::stdout().lock();
     for line in BufReader::new(std::fs::File::open(path)?).lines() {
-        let recording: Value = serde_json::from_str(&line?)?;
+        let line = line?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let recording: Value = serde_json::from_str(&line)?;
         for (i, interaction) in recording["interactions"]
             .as_array()
             .into_iter()
@@ -121,7 +125,8 @@ impl Api {
             Framing::Ndjson => interaction["request"]["stream"] != false,
             _ => content_type.starts_with("text/event-stream"),
         };
-        server.set_reply(if is_stream {
+        // An error comes whole, whatever was asked for.
+        server.set_reply(if is_stream && status < 400 {
             let pieces = body
                 .as_bytes()
                 .chunks(977)

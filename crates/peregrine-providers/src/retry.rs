@@ -2,7 +2,7 @@
 //!
 //! Algorithm: "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015), full jitter: the n-th wait is
 //! uniform in `[0, min(cap, base * 2^n))`. A wait that the provider asks for is kept instead, unless it is
-//! longer than the policy allows: then the error is handed on at once. The budget follows Finagle's: every
+//! longer than the policy allows (then the error is handed on at once) or zero. The budget follows Finagle's: every
 //! call pays in a fraction of a retry, every retry takes out a whole one.
 //!
 //! Invariant: a streamed answer is never begun twice for the caller. A stream is retried only while nothing
@@ -77,8 +77,9 @@ impl RetryPolicy {
         }
         match error.retry_after() {
             Some(wait) if wait > self.max_retry_after => None,
-            Some(wait) => Some(wait),
-            None => {
+            Some(wait) if !wait.is_zero() => Some(wait),
+            // Zero, or a date that has passed, says no time: a random wait spares the provider a storm.
+            _ => {
                 let share = if random.is_finite() {
                     random.clamp(0.0, 1.0)
                 } else {
@@ -285,5 +286,22 @@ impl Stream for Begun {
 fn note_attempts(metadata: &mut Metadata, retries: u32) {
     if retries > 0 {
         metadata.insert("attempts".to_owned(), (retries + 1).into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peregrine_core::{ErrorKind, ProviderError};
+
+    #[test]
+    fn a_wait_of_zero_is_no_wait_to_keep() {
+        let mut error = ProviderError::new("p", 429, ErrorKind::RateLimited, "m");
+        error.retry_after = Some(Duration::ZERO);
+        let delay = RetryPolicy::default().delay(&error.clone().into(), 0, 0.5);
+        assert_eq!(delay, Some(Duration::from_millis(250)), "no storm");
+        error.retry_after = Some(Duration::from_millis(1));
+        let delay = RetryPolicy::default().delay(&error.into(), 0, 0.5);
+        assert_eq!(delay, Some(Duration::from_millis(1)));
     }
 }

@@ -13,6 +13,7 @@ use url::Url;
 use super::endpoint::{Endpoint, Ready};
 use super::exchange::{redact, send};
 use super::streaming::HttpStream;
+use crate::wire::structure::Structure;
 use crate::wire::{ChatCodec, Mode, Target};
 
 /// A chat model that a codec speaks to over HTTP.
@@ -91,7 +92,7 @@ impl ChatModel for RemoteModel {
     async fn complete(&self, request: &ChatRequest) -> Result<ChatResponse> {
         let ready = self.endpoint.ready()?;
         let answer = self.post(ready, request, Mode::Complete).await?;
-        let raw = answer.collect().await?;
+        let raw = answer.collect(Structure::MAX_VALUES).await?;
         self.codec
             .decode(&target(&self.info), raw)
             .map_err(|error| without_secret(error, ready))
@@ -133,9 +134,19 @@ fn without_secret(error: Error, ready: &Ready) -> Error {
 pub(super) fn redact_error(error: Error, secret: Option<&peregrine_core::Secret>) -> Error {
     let Some(secret) = secret else { return error };
     match error {
-        Error::Provider(provider) if provider.message.contains(secret.expose()) => {
+        Error::Provider(provider)
+            if provider.message.contains(secret.expose())
+                || provider
+                    .code
+                    .as_ref()
+                    .is_some_and(|code| code.contains(secret.expose())) =>
+        {
             let mut blotted = (*provider).clone();
             redact(&mut blotted.message, Some(secret));
+            blotted
+                .code
+                .iter_mut()
+                .for_each(|code| redact(code, Some(secret)));
             blotted.into()
         }
         Error::Protocol(protocol) if protocol.message.contains(secret.expose()) => {

@@ -24,15 +24,17 @@ pub struct HttpConfig {
     pub first_byte_timeout: Duration,
     /// Between two pieces of an answer. 60 s.
     pub idle_timeout: Duration,
-    /// For the whole call, streamed or not. 600 s.
+    /// For one attempt of a call, streamed or not. 600 s. Each retry has the limit anew: put a timeout around the
+    /// call to bound them all.
     pub total_timeout: Duration,
     /// How long an unused connection is kept. 90 s.
     pub pool_idle_timeout: Duration,
     /// How many unused connections are kept for each host. 64.
     pub max_idle_connections: usize,
-    /// How large an answer may be, streamed or not. 32 MiB.
+    /// How large an answer may be, streamed or not. 16 MiB. Beside this, no answer may hold more than 131,072
+    /// objects and lists or 1,048,576 values, which is far more than any model writes.
     pub max_body_bytes: usize,
-    /// How large one event of a stream may be. 8 MiB.
+    /// How large one event of a stream may be. 4 MiB.
     pub max_event_bytes: usize,
     /// Whether a streamed answer keeps the bytes it came in, for `raw`. True; they are bounded by
     /// `max_body_bytes`.
@@ -48,8 +50,8 @@ impl Default for HttpConfig {
             total_timeout: Duration::from_secs(600),
             pool_idle_timeout: Duration::from_secs(90),
             max_idle_connections: 64,
-            max_body_bytes: 32 << 20,
-            max_event_bytes: 8 << 20,
+            max_body_bytes: 16 << 20,
+            max_event_bytes: 4 << 20,
             keep_stream_body: true,
         }
     }
@@ -95,6 +97,27 @@ impl HttpConfig {
     #[must_use]
     pub fn with_max_event_bytes(mut self, bytes: usize) -> Self {
         self.max_event_bytes = bytes;
+        self
+    }
+
+    /// Sets how long an unused connection is kept.
+    #[must_use]
+    pub fn with_pool_idle_timeout(mut self, limit: Duration) -> Self {
+        self.pool_idle_timeout = limit;
+        self
+    }
+
+    /// Sets how many unused connections are kept for each host.
+    #[must_use]
+    pub fn with_max_idle_connections(mut self, count: usize) -> Self {
+        self.max_idle_connections = count;
+        self
+    }
+
+    /// Says whether a streamed answer keeps the bytes it came in.
+    #[must_use]
+    pub fn with_keep_stream_body(mut self, keep: bool) -> Self {
+        self.keep_stream_body = keep;
         self
     }
 }

@@ -69,7 +69,7 @@ impl EmbeddingModel for RemoteEmbedder {
                 error_body,
             )
             .await?;
-            let raw = answer.collect().await?;
+            let raw = answer.collect(usize::MAX).await?;
             let batch = self
                 .codec
                 .decode(self.info.provider(), &raw, inputs.len())

@@ -190,11 +190,14 @@ impl Endpoint {
             .connect_timeout(connect_timeout)
             .pool_idle_timeout(pool_idle_timeout)
             .pool_max_idle_per_host(max_idle_connections);
+        if self.base_url.scheme() == "http" {
+            builder = builder.http1_only();
+        }
         if is_loopback(&self.base_url) {
             builder = builder.no_proxy();
-        }
-        if self.base_url.scheme() == "http" {
-            builder = builder.http1_only().tls_backend_preconfigured(no_roots());
+            if self.base_url.scheme() == "http" {
+                builder = builder.tls_backend_preconfigured(no_roots());
+            }
         }
         let client = builder.build().map_err(|source| {
             let message = format!("the HTTP client for {} could not be built", self.provider);
@@ -298,7 +301,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// A TLS configuration that trusts nobody: a plain `http` endpoint never uses it, and loading the system's
+/// A TLS configuration that trusts nobody: a plain `http` endpoint on this machine never uses it, and loading the system's
 /// roots for it would cost milliseconds at start.
 fn no_roots() -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

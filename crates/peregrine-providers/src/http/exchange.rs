@@ -21,6 +21,7 @@ use url::Url;
 
 use super::endpoint::{Endpoint, Ready};
 use crate::wire::error::{ErrorBody, provider_error};
+use crate::wire::structure::{SMALL_BODY_BYTES, Structure};
 
 /// How much of an error's body is read.
 const MAX_ERROR_BODY_BYTES: usize = 1 << 20;
@@ -52,7 +53,8 @@ pub(super) async fn send(
     let response = timer.wait(TimeoutStage::FirstByte, execute).await?;
     let response = response.map_err(|source| transport_error(source, endpoint))?;
 
-    let (parts, body) = http::Response::from(response).into_parts();
+    let (mut parts, body) = http::Response::from(response).into_parts();
+    redact_headers(&mut parts.headers, ready.secret.as_ref());
     let status = parts.status.as_u16();
     let body = BodyReader {
         body,
@@ -73,8 +75,16 @@ pub(super) async fn send(
     }
     let pieces = body.read_error_body().await;
     let raw = RawResponse::new(status, Headers(parts.headers), pieces);
-    let mut parsed = error_body(&raw.body());
-    redact(&mut parsed.message, ready.secret.as_ref());
+    // Before anything is cut off or taken out of it, so that no half of a credential is left over.
+    let mut parsed = error_body(&redact_bytes(raw.body(), ready.secret.as_ref()));
+    for text in [
+        Some(&mut parsed.message),
+        parsed.code.as_mut(),
+        parsed.class.as_mut(),
+    ] {
+        text.into_iter()
+            .for_each(|text| redact(text, ready.secret.as_ref()));
+    }
     Err(provider_error(endpoint.provider(), raw, parsed, SystemClock.unix()).into())
 }
 
@@ -84,7 +94,7 @@ pub(crate) async fn get(endpoint: &Endpoint, path: &str) -> Result<RawResponse> 
     let url = endpoint.url(path)?;
     send(endpoint, ready, url, None, ErrorBody::parse)
         .await?
-        .collect()
+        .collect(Structure::MAX_VALUES)
         .await
 }
 
@@ -97,19 +107,85 @@ pub(super) fn redact(text: &mut String, secret: Option<&Secret>) {
     }
 }
 
+/// As [`redact`], for bytes.
+fn redact_bytes(bytes: Bytes, secret: Option<&Secret>) -> Bytes {
+    match secret {
+        Some(secret) if memchr::memmem::find(&bytes, secret.expose().as_bytes()).is_some() => {
+            secret.redact(&String::from_utf8_lossy(&bytes)).into()
+        }
+        _ => bytes,
+    }
+}
+
+/// Blots the credential out of headers that quote it: a request id is shown in errors.
+fn redact_headers(headers: &mut HeaderMap, secret: Option<&Secret>) {
+    let Some(secret) = secret.filter(|secret| !secret.expose().is_empty()) else {
+        return;
+    };
+    let key = secret.expose().as_bytes();
+    for value in headers.values_mut() {
+        if value.len() >= key.len() && memchr::memmem::find(value.as_bytes(), key).is_some() {
+            *value = http::HeaderValue::from_static("[redacted]");
+        }
+    }
+}
+
 impl Answer {
-    /// Reads the whole body.
-    pub(super) async fn collect(self) -> Result<RawResponse> {
+    /// Reads the whole body, of at most `max_values` JSON values.
+    pub(super) async fn collect(self, max_values: usize) -> Result<RawResponse> {
         let Self {
             status,
             headers,
             mut body,
         } = self;
-        let mut pieces = Vec::with_capacity(1);
+        let mut pieces = Pieces::default();
         while let Some(piece) = poll_fn(|cx| body.poll_next(cx)).await {
             pieces.push(piece?);
         }
+        let pieces = pieces.take();
+        if body.received > SMALL_BODY_BYTES {
+            let mut structure = Structure::default();
+            for piece in &pieces {
+                structure.read(piece);
+            }
+            structure.check("the answer", max_values)?;
+        }
         Ok(RawResponse::new(status, Headers(headers), pieces))
+    }
+}
+
+/// A body that is kept in the pieces in which it came. Many small ones are joined, so that a body in chunks of a
+/// byte costs little more than its bytes.
+#[derive(Default)]
+pub(super) struct Pieces {
+    pieces: Vec<Bytes>,
+    /// How many pieces at the end have not been looked at, and how many bytes they have.
+    loose: usize,
+    loose_bytes: usize,
+}
+
+impl Pieces {
+    const LOOSE: usize = 256;
+    const SMALL_BYTES: usize = 4096;
+
+    pub(super) fn push(&mut self, piece: Bytes) {
+        self.loose += 1;
+        self.loose_bytes += piece.len();
+        self.pieces.push(piece);
+        if self.loose < Self::LOOSE {
+            return;
+        }
+        if self.loose_bytes < Self::LOOSE * Self::SMALL_BYTES {
+            let from = self.pieces.len() - self.loose;
+            let joined = self.pieces[from..].concat();
+            self.pieces.truncate(from);
+            self.pieces.push(joined.into());
+        }
+        (self.loose, self.loose_bytes) = (0, 0);
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Bytes> {
+        std::mem::take(self).pieces
     }
 }
 
@@ -128,7 +204,9 @@ impl BodyReader {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.timer.idle();
+                    if let Some(error) = self.timer.progress() {
+                        return Poll::Ready(Some(Err(error)));
+                    }
                     let Ok(piece) = frame.into_data() else { continue };
                     self.received = self.received.saturating_add(piece.len());
                     if self.received > self.limit {
@@ -154,11 +232,11 @@ impl BodyReader {
     /// What an error's body says, as far as it comes and fits.
     async fn read_error_body(mut self) -> Vec<Bytes> {
         self.limit = MAX_ERROR_BODY_BYTES;
-        let mut pieces = Vec::new();
+        let mut pieces = Pieces::default();
         while let Some(Ok(piece)) = poll_fn(|cx| self.poll_next(cx)).await {
             pieces.push(piece);
         }
-        pieces
+        pieces.take()
     }
 
     fn broken(&self, source: reqwest::Error) -> Error {
@@ -214,9 +292,12 @@ impl CallTimer {
         .await
     }
 
-    /// Something came: the next wait begins anew.
-    fn idle(&mut self) {
+    /// Something came: the next wait begins anew, unless the whole call has taken too long. An answer that never
+    /// pauses is never waited for, so this is where its time ends.
+    fn progress(&mut self) -> Option<Error> {
         self.armed = false;
+        let late = Instant::now() >= self.total_deadline;
+        late.then(|| TransportError::timeout(TimeoutStage::Total, self.limits[2], &self.provider).into())
     }
 
     fn poll_expired(&mut self, stage: TimeoutStage, cx: &mut Context<'_>) -> Poll<Error> {
@@ -323,4 +404,28 @@ fn redirect_error(headers: &HeaderMap, endpoint: &Endpoint) -> Error {
         endpoint.base_url()
     );
     TransportError::new(ErrorKind::Redirect, message).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_small_pieces_are_joined_and_large_ones_stay() {
+        let mut pieces = Pieces::default();
+        for n in 0..10_000_u32 {
+            pieces.push(Bytes::copy_from_slice(&[n as u8]));
+        }
+        let small = pieces.take();
+        assert!(
+            small.len() < 10_000 / Pieces::LOOSE + Pieces::LOOSE,
+            "{}",
+            small.len()
+        );
+        let expected: Vec<u8> = (0..10_000_u32).map(|n| n as u8).collect();
+        assert_eq!(small.concat(), expected);
+        let large = Bytes::from(vec![7; Pieces::SMALL_BYTES]);
+        (0..600).for_each(|_| pieces.push(large.clone()));
+        assert_eq!(pieces.take().len(), 600);
+    }
 }

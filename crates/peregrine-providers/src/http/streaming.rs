@@ -20,10 +20,11 @@ use tokio::time::Sleep;
 
 use super::HttpConfig;
 use super::chat::{redact_error, target};
-use super::exchange::{Answer, BodyReader, Headers};
+use super::exchange::{Answer, BodyReader, Headers, Pieces};
 use crate::wire::ndjson::NdjsonDecoder;
 use crate::wire::sse::SseDecoder;
-use crate::wire::{ChatCodec, EventDecoder, Events, Framing};
+use crate::wire::structure::{SMALL_BODY_BYTES, Structure, kept_values};
+use crate::wire::{ChatCodec, EventDecoder, Events, Frame, Framing};
 
 /// How long the end of a body is waited for once the answer is whole.
 const DRAIN: Duration = Duration::from_millis(50);
@@ -43,7 +44,9 @@ pub(super) struct HttpStream {
     info: ModelInfo,
     status: u16,
     headers: Option<HeaderMap>,
-    kept: Vec<Bytes>,
+    kept: Pieces,
+    /// How many values the events hold that stay in the answer.
+    values: usize,
     keep: bool,
     secret: Option<Secret>,
 }
@@ -54,7 +57,7 @@ enum Framer {
     Sse(SseDecoder),
     Ndjson(NdjsonDecoder),
     /// One JSON body, although a stream was asked for.
-    Whole(Vec<Bytes>),
+    Whole(Pieces),
 }
 
 impl HttpStream {
@@ -78,7 +81,8 @@ impl HttpStream {
             info,
             status: answer.status,
             headers: Some(answer.headers),
-            kept: Vec::new(),
+            kept: Pieces::default(),
+            values: 0,
             keep: config.keep_stream_body,
             secret,
         }
@@ -90,7 +94,7 @@ impl HttpStream {
             self.framer = match (framing, piece.trim_ascii_start().first()) {
                 (_, None) => return self.remember(piece),
                 (Framing::Ndjson, _) => Framer::Ndjson(NdjsonDecoder::new(limit)),
-                (_, Some(b'{' | b'[')) => Framer::Whole(Vec::new()),
+                (_, Some(b'{' | b'[')) => Framer::Whole(Pieces::default()),
                 _ => Framer::Sse(SseDecoder::new(limit)),
             };
         }
@@ -98,15 +102,15 @@ impl HttpStream {
             framer,
             decoder,
             ready,
+            values,
             ..
         } = self;
-        let mut sink = |frame: crate::wire::Frame<'_>| {
+        let mut sink = |frame: Frame<'_>| {
             // What follows the end event belongs to nobody.
             if matches!(ready.back(), Some(ChatEvent::Done(_))) {
-                Ok(())
-            } else {
-                decoder.frame(frame, ready)
+                return Ok(());
             }
+            decode(decoder, frame, ready, values)
         };
         let result = match framer {
             Framer::Sse(frames) => frames.push(&piece, &mut sink),
@@ -127,18 +131,18 @@ impl HttpStream {
             framer,
             decoder,
             ready,
+            values,
             ..
         } = self;
-        let mut sink = |frame: crate::wire::Frame<'_>| {
+        let mut sink = |frame: Frame<'_>| {
             if matches!(ready.back(), Some(ChatEvent::Done(_))) {
-                Ok(())
-            } else {
-                decoder.frame(frame, ready)
+                return Ok(());
             }
+            decode(decoder, frame, ready, values)
         };
         let result = match framer {
             Framer::Whole(pieces) => {
-                let pieces = std::mem::take(pieces);
+                let pieces = pieces.take();
                 return self.end_whole(pieces);
             }
             Framer::Sse(frames) => frames.finish(&mut sink),
@@ -159,6 +163,12 @@ impl HttpStream {
     }
 
     fn end_whole(&mut self, pieces: Vec<Bytes>) {
+        let mut structure = Structure::default();
+        pieces.iter().for_each(|piece| structure.read(piece));
+        if let Err(error) = structure.check("the answer", Structure::MAX_VALUES) {
+            self.failed = Some(error);
+            return;
+        }
         let raw = RawResponse::new(
             self.status,
             Headers(self.headers.take().unwrap_or_default()),
@@ -174,10 +184,11 @@ impl HttpStream {
     }
 
     fn settle(&mut self, result: Result<()>) {
-        if let Err(error) = result {
-            self.failed = Some(error);
-        } else if matches!(self.ready.back(), Some(ChatEvent::Done(_))) {
+        // What follows the end event cannot spoil it, whether it came in the same piece or a later one.
+        if matches!(self.ready.back(), Some(ChatEvent::Done(_))) {
             self.done = self.ready.pop_back();
+        } else if let Err(error) = result {
+            self.failed = Some(error);
         }
     }
 
@@ -194,11 +205,7 @@ impl HttpStream {
         if let ChatEvent::Done(done) = &mut event
             && let Some(headers) = self.headers.take()
         {
-            done.raw = Some(RawResponse::new(
-                self.status,
-                Headers(headers),
-                std::mem::take(&mut self.kept),
-            ));
+            done.raw = Some(RawResponse::new(self.status, Headers(headers), self.kept.take()));
         }
         Some(event)
     }
@@ -219,6 +226,30 @@ impl HttpStream {
         self.body = None;
         Err(redact_error(error, self.secret.as_ref()))
     }
+}
+
+/// Makes the events of a frame, within the bounds of one answer.
+fn decode(
+    decoder: &mut Box<dyn EventDecoder>,
+    frame: Frame<'_>,
+    events: &mut Events,
+    values: &mut usize,
+) -> Result<()> {
+    if frame.data.len() > SMALL_BODY_BYTES {
+        let mut structure = Structure::default();
+        structure.read(frame.data.as_bytes());
+        structure.check("an event of the stream", Structure::MAX_VALUES)?;
+    }
+    let known = events.len();
+    decoder.frame(frame, events)?;
+    *values = events
+        .range(known..)
+        .map(kept_values)
+        .fold(*values, usize::saturating_add);
+    if *values > Structure::MAX_CONTAINERS {
+        return Err(Structure::too_many("the answer", Structure::MAX_CONTAINERS));
+    }
+    Ok(())
 }
 
 impl Stream for HttpStream {

@@ -115,6 +115,9 @@ impl Replay {
             return ConfigError::no_recording("no recording fits the request: the recording is empty");
         };
         let mut shown: Vec<_> = found.iter().take(SHOWN).map(ToString::to_string).collect();
+        if shown.is_empty() {
+            shown.push("the order of its fields".to_owned());
+        }
         if found.len() > SHOWN {
             shown.push(format!("and {} more", found.len() - SHOWN));
         }

@@ -2,7 +2,7 @@
 //!
 //! Order: the provider's own code decides the kind where it is known, else a numeric code in the body, else
 //! the HTTP status. Whether a retry may help follows the rule that the official SDKs share: the
-//! `x-should-retry` header, else 408, 409, 429 and 5xx, but never a spent quota. Messages decide nothing.
+//! `x-should-retry` header, else 408, 409, 429 and 5xx, but never what its code says cannot heal (a spent quota). Messages decide nothing.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ impl ErrorBody {
         error.retryable = match headers.and_then(|headers| headers.get("x-should-retry")) {
             Some("true") => true,
             Some("false") => false,
-            _ => (by_status || kind.is_retryable()) && kind != ErrorKind::QuotaExceeded,
+            _ => (by_status || kind.is_retryable()) && !cannot_heal(kind),
         };
         error.retry_after = headers
             .and_then(|headers| retry_after(headers, now))
@@ -126,6 +126,20 @@ impl ErrorBody {
                 }
             })
     }
+}
+
+/// Whether the code says that the same request fails again, whatever the status.
+fn cannot_heal(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::QuotaExceeded
+            | ErrorKind::ContextLength
+            | ErrorKind::RequestTooLarge
+            | ErrorKind::Authentication
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NotFound
+            | ErrorKind::ContentFilter
+    )
 }
 
 /// The error of an answer that is not a success, with the answer kept.
@@ -362,6 +376,14 @@ mod tests {
     fn the_should_retry_header_wins() {
         assert!(error(400, "m", &[("x-should-retry", "true")]).retryable);
         assert!(!error(500, "m", &[("x-should-retry", "false")]).retryable);
+    }
+
+    #[test]
+    fn a_code_that_cannot_heal_is_final_whatever_the_status() {
+        for code in ["context_length_exceeded", "invalid_api_key", "model_not_found"] {
+            let body = format!(r#"{{"error":{{"message":"m","code":"{code}"}}}}"#);
+            assert!(!error(500, &body, &[]).retryable, "{code}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Sans-IO codecs: requests to bytes, bytes to answers.
 //!
 //! A codec speaks one dialect. It writes exactly what it was given (what the dialect cannot say is an error,
-//! not an omission), reads leniently (unknown fields and events are passed over), and never guesses success:
+//! not an omission; only prompt-cache hints, which change no answer, are passed over), reads leniently (unknown fields and events are passed over), and never guesses success:
 //! an answer without its end is an error. The wire structs are private to each codec.
 //!
 //! | module | dialect |
@@ -36,6 +36,8 @@ pub mod openai_embed;
 pub mod openai_responses;
 pub mod schema;
 pub mod sse;
+#[cfg(feature = "http")]
+pub(crate) mod structure;
 mod tool_ids;
 pub(crate) mod turns;
 

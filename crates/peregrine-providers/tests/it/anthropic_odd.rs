@@ -212,3 +212,14 @@ fn streams_end_in_errors_where_they_must() {
         r#"{"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":"{"}}"#;
     assert_eq!(fail(&[START, orphan]).kind(), ErrorKind::Protocol);
 }
+
+#[test]
+fn a_block_behind_the_last_index_there_is_does_not_overflow() {
+    let block = |index: Option<u64>| {
+        json!({"type": "content_block_start", "index": index, "content_block": {"type": "text", "text": "x"}})
+            .to_string()
+    };
+    let (first, second) = (block(Some(u64::MAX)), block(None));
+    let response = stream(&Anthropic::new(), sse([START, &first, &second, STOP]).as_bytes()).unwrap();
+    assert_eq!(response.message.text(), "xx");
+}

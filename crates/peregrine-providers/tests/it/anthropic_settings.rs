@@ -295,12 +295,20 @@ fn prompt_cache() {
     assert!(encode(&Anthropic::new(), "m", &many(4)).is_ok());
     assert!(refused(&many(5)).contains("5 cache breakpoints"));
     assert!(refused(&many(4).with_prompt_cache(cache(None, true))).contains("5 cache breakpoints"));
-    assert!(refused(&ask().with_prompt_cache(cache(Some(3601), false))).contains("prompt_cache.ttl"));
+    assert_eq!(
+        settings(&ask().with_prompt_cache(cache(Some(3601), true))),
+        r#","cache_control":{"type":"ephemeral","ttl":"1h"}"#,
+        "the longest there is"
+    );
     let keyed = PromptCache {
         key: Some("k".into()),
         ..PromptCache::default()
     };
-    assert!(refused(&ask().with_prompt_cache(keyed)).contains("prompt_cache.key"));
+    assert_eq!(
+        settings(&ask().with_prompt_cache(keyed)),
+        "",
+        "a hint without a word is passed over"
+    );
 }
 
 #[test]

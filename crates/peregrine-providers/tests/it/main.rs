@@ -15,6 +15,8 @@ mod hostile;
 #[cfg(feature = "http")]
 mod http;
 mod mangle;
+#[cfg(feature = "http")]
+mod memory;
 #[cfg(feature = "offline")]
 mod offline;
 #[cfg(feature = "offline")]

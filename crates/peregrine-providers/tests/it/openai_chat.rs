@@ -474,3 +474,13 @@ fn an_answer_goes_back_as_it_came() {
     expected["role"] = "assistant".into();
     assert_eq!(again["messages"][0], expected);
 }
+
+#[test]
+fn a_stream_that_is_ended_in_good_order_without_a_reason_is_cut_off() {
+    let cut = concat!(
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"half an ans\"},\"finish_reason\":null}]}\n\n",
+        "data: [DONE]\n\n"
+    );
+    let error = crate::support::stream(&OpenAiChat::default(), cut.as_bytes()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
+}

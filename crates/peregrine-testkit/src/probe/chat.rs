@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use peregrine_core::{
-    ChatEvent, ChatModel as _, ChatRequest, ChatResponse, ConfigError, Error, Fold, Message, Part,
+    ChatEvent, ChatModel as _, ChatRequest, ChatResponse, ConfigError, Error, ErrorKind, Fold, Message, Part,
     ReasoningConfig, ResponseFormat, Result, Role, Sampling, Scope, ToolCall, ToolChoice, ToolResult,
     ToolSpec, Usage,
 };
@@ -111,7 +111,9 @@ struct GivenCall {
 }
 
 pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<()> {
-    let (asked_model, mut request) = read_request()?;
+    // Beside the runtime, so that the time limit holds even where nobody writes or closes standard input.
+    let read = tokio::task::spawn_blocking(read_request).await;
+    let (asked_model, mut request) = read.map_err(|source| Error::layer(ErrorKind::Internal, source))??;
     if let Some(path) = &arguments.tools {
         let mut tools = request.tools.to_vec();
         tools.extend(read_tools(path)?);

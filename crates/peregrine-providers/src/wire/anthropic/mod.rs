@@ -40,8 +40,8 @@ const DEFAULT_MAX_TOKENS: u32 = 4096;
 /// - Arguments of a tool call that are not a JSON object are sent back as `{"invalid_arguments": "<text>"}`,
 ///   so that the model sees what it wrote.
 /// - Ids of tool calls made by other providers are rewritten to the characters that Anthropic takes.
-/// - Seed, penalties, JSON mode without a schema, audio and a prompt-cache key cannot be said: they are
-///   errors.
+/// - Seed, penalties, JSON mode without a schema and audio cannot be said: they are errors.
+/// - A prompt-cache key, for which there is no word, is passed over; a lifetime over an hour is an hour.
 ///
 /// # What comes back
 ///

@@ -84,14 +84,12 @@ struct CacheControl {
 
 fn cache_control(messages: &Messages, hints: Option<&PromptCache>) -> Result<CacheControl> {
     let none = PromptCache::default();
-    let PromptCache { key, ttl, automatic } = hints.unwrap_or(&none);
-    if key.is_some() {
-        return Err(cannot_say(
-            DIALECT,
-            "prompt_cache.key",
-            "mark messages with a cache breakpoint instead",
-        ));
-    }
+    // There is no word for a routing key, and none is needed: the prefix itself is the key.
+    let PromptCache {
+        key: _,
+        ttl,
+        automatic,
+    } = hints.unwrap_or(&none);
     let asked = turns::count_breakpoints(messages) + usize::from(*automatic);
     if asked > MAX_BREAKPOINTS {
         return Err(Error::invalid_request(format!(
@@ -99,18 +97,11 @@ fn cache_control(messages: &Messages, hints: Option<&PromptCache>) -> Result<Cac
         )));
     }
     const MINUTES_5: Duration = Duration::from_secs(300);
-    const HOUR: Duration = Duration::from_secs(3600);
     let control = match ttl {
         None => r#"{"type":"ephemeral"}"#,
         Some(ttl) if *ttl <= MINUTES_5 => r#"{"type":"ephemeral","ttl":"5m"}"#,
-        Some(ttl) if *ttl <= HOUR => r#"{"type":"ephemeral","ttl":"1h"}"#,
-        Some(ttl) => {
-            return Err(cannot_say(
-                DIALECT,
-                &format!("prompt_cache.ttl {ttl:?}"),
-                "it keeps prompts for five minutes or an hour",
-            ));
-        }
+        // The longest there is.
+        Some(_) => r#"{"type":"ephemeral","ttl":"1h"}"#,
     };
     Ok(CacheControl {
         automatic: *automatic,

@@ -81,7 +81,7 @@ impl Decoder {
     }
 
     fn open(&mut self, index: Option<u64>, block: &RawValue, events: &mut Events) -> Result<()> {
-        let index = index.unwrap_or_else(|| self.blocks.last().map_or(0, |(last, _)| last + 1));
+        let index = index.unwrap_or_else(|| self.blocks.last().map_or(0, |(last, _)| last.wrapping_add(1)));
         self.close(Some(index), events);
         let fields: Fields<'_> =
             serde_json::from_str(block.get()).map_err(|source| self.unreadable("a block", source))?;

@@ -40,8 +40,8 @@ const DIALECT: &str = "gemini";
 /// - A strict tool asks for validated calls (`VALIDATED`), which is a mode of the whole request.
 /// - Provider options stand at the top level: an option `generationConfig` replaces all of it, sampling
 ///   included.
-/// - `parallel_tool_calls: false`, a prompt-cache key or lifetime, and effort `max` cannot be said: they are
-///   errors. Caching without hints is what Gemini does by itself.
+/// - `parallel_tool_calls: false` and effort `max` cannot be said: they are errors. Prompt-cache hints are passed
+///   over: Gemini caches by itself.
 ///
 /// # What comes back
 ///

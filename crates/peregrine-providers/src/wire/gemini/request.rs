@@ -4,8 +4,8 @@
 //! from turn to turn stands at the end.
 
 use peregrine_core::{
-    ChatRequest, Effort, Error, JsonSchema, Messages, PromptCache, ReasoningConfig, ResponseFormat, Result,
-    Role, Sampling, ToolChoice, ToolSpec,
+    ChatRequest, Effort, Error, JsonSchema, Messages, ReasoningConfig, ResponseFormat, Result, Role,
+    Sampling, ToolChoice, ToolSpec,
 };
 use serde::Serialize;
 
@@ -29,12 +29,12 @@ pub(super) fn encode(
         response_format,
         sampling,
         reasoning,
-        prompt_cache,
+        // The provider caches by itself, and takes no hints.
+        prompt_cache: _,
         provider_options,
         scope: _,
         metadata: _,
     } = request;
-    check_prompt_cache(prompt_cache.as_ref())?;
     if *parallel_tool_calls == Some(false) {
         return Err(cannot_say(
             DIALECT,
@@ -55,28 +55,6 @@ pub(super) fn encode(
         out.push(b']');
         Ok(prefix)
     })
-}
-
-fn check_prompt_cache(hints: Option<&PromptCache>) -> Result<()> {
-    let Some(hints) = hints else { return Ok(()) };
-    // The provider always caches by itself, which is what `automatic` asks for.
-    let PromptCache {
-        key,
-        ttl,
-        automatic: _,
-    } = hints;
-    let unsaid = [
-        ("prompt_cache.key", key.is_some()),
-        ("prompt_cache.ttl", ttl.is_some()),
-    ];
-    match unsaid.iter().find(|(_, set)| *set) {
-        Some((name, _)) => Err(cannot_say(
-            DIALECT,
-            name,
-            "create a cached content and name it in the provider option cachedContent",
-        )),
-        None => Ok(()),
-    }
 }
 
 fn write_system(body: &mut Body<'_>, messages: &Messages, dialect: &Content) -> Result<()> {

@@ -14,6 +14,9 @@ use serde_json::value::RawValue;
 use crate::wire::error::ErrorBody;
 use crate::wire::json;
 
+/// How many calls one answer may hold.
+const MAX_CALLS: usize = 1024;
+
 #[derive(Deserialize)]
 pub(super) struct Chunk<'a> {
     #[serde(default)]
@@ -162,6 +165,10 @@ impl ChunkMessage<'_> {
     /// Moves the calls into `pending`.
     pub(super) fn take_calls(&mut self, pending: &mut Vec<PendingCall>) -> Result<(), ProtocolError> {
         for call in self.tool_calls.take().unwrap_or_default() {
+            if pending.len() == MAX_CALLS {
+                let message = format!("the answer holds more than {MAX_CALLS} tool calls");
+                return Err(ProtocolError::new(message));
+            }
             let ChunkCall { id, function } = call;
             let (name, arguments) = function.map_or((None, None), |f| (f.name, f.arguments));
             let name = name

@@ -26,6 +26,9 @@ use crate::wire::json::Text;
 /// The finish of an answer for which the server gives no reason.
 const NO_REASON: &str = "unspecified";
 
+/// How many pieces of reasoning details one answer may hold.
+const MAX_DETAILS: usize = 16_384;
+
 /// An answer that is being put together.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
@@ -54,6 +57,16 @@ impl Assembly {
             provider: provider.to_owned(),
             ..Self::default()
         }
+    }
+
+    /// Whether the server has given a word for why the answer ended.
+    pub(super) fn has_reason(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    /// Whether an answer has begun.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered
     }
 
     /// Whether the server has said why the answer ended.
@@ -207,7 +220,7 @@ impl Assembly {
         let told = reasoning_content
             .into_string()
             .or_else(|| reasoning.into_string());
-        self.reasoning(told, reasoning_details.unwrap_or_default(), events);
+        self.reasoning(told, reasoning_details.unwrap_or_default(), events)?;
         match content {
             Content::Text(text) => push_text(text, events),
             Content::Pieces(pieces) => pieces
@@ -243,7 +256,12 @@ impl Assembly {
         Ok(())
     }
 
-    fn reasoning(&mut self, told: Option<String>, details: Vec<&RawValue>, events: &mut Events) {
+    fn reasoning(
+        &mut self,
+        told: Option<String>,
+        details: Vec<&RawValue>,
+        events: &mut Events,
+    ) -> Result<()> {
         let details: Vec<Map<String, Value>> = details
             .into_iter()
             .filter_map(|detail| serde_json::from_str(detail.get()).ok())
@@ -266,6 +284,11 @@ impl Assembly {
             merge_detail(&mut self.details, first);
         }
         self.details.extend(details);
+        if self.details.len() > MAX_DETAILS {
+            let message = format!("the answer holds more than {MAX_DETAILS} pieces of reasoning details");
+            return Err(ProtocolError::new(message).into());
+        }
+        Ok(())
     }
 
     fn content_piece(&mut self, raw: &RawValue, events: &mut Events) {

@@ -1,4 +1,5 @@
-//! Streamed answers: a chunk in each frame, and `[DONE]` at the end, without which the answer is not whole.
+//! Streamed answers: a chunk in each frame, a finish reason in one of the last, and `[DONE]` at the end. Without
+//! both the answer is not whole.
 
 use peregrine_core::{Error, Result};
 
@@ -27,6 +28,12 @@ impl EventDecoder for ChatDecoder {
             return Ok(());
         }
         if data.starts_with("[DONE]") {
+            // A proxy that lost its upstream ends the stream in good order all the same.
+            if self.assembly.has_answered() && !self.assembly.has_reason() {
+                return Err(Error::truncated(
+                    "the stream of the chat completion ended without a finish reason",
+                ));
+            }
             self.done = true;
             return self.assembly.finish(events);
         }
