@@ -49,7 +49,11 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("peregrine-signatures-macros", &[]),
     ("peregrine-signatures", &[CORE, &["peregrine-signatures-macros"]]),
     ("peregrine-memory", &[CORE]),
-    ("peregrine-tools", &[CORE, &["peregrine-executor"]]),
+    ("peregrine-tools-macros", &[]),
+    (
+        "peregrine-tools",
+        &[CORE, &["peregrine-executor", "peregrine-tools-macros"]],
+    ),
     ("peregrine-checkpoints", &[CORE]),
     ("peregrine-telemetry", &[CORE]),
     ("peregrine-agent", &[CORE, L1, L2]),
@@ -204,6 +208,11 @@ const SIZES: &[Size] = &[
         package: "peregrine-core",
         features: Features::Default,
         at_most: Some(45),
+    },
+    Size {
+        package: "peregrine-tools",
+        features: Features::Default,
+        at_most: Some(50),
     },
     Size {
         package: "peregrine-executor",
