@@ -188,6 +188,9 @@ impl<'s> Checker<'s> {
         let ignores = self.unknown == UnknownFields::Ignore;
         let mut unknown = false;
         for (key, value) in map.iter_mut() {
+            if self.problems.len() >= self.max_problems {
+                return;
+            }
             if rule.fields.iter().any(|field| *field.name == **key) {
                 continue;
             }
@@ -203,7 +206,6 @@ impl<'s> Checker<'s> {
                 rule.fields.iter().any(|field| *field.name == **key) || self.rest_rule(rule, key).is_some()
             });
         }
-        self.problems.truncate(self.max_problems);
     }
 
     /// Whether an object takes a key that is not among its fields, and the node of its value if it has one.

@@ -5,8 +5,9 @@
 
 use super::{Kind, Length, Limit, NodeId, NumberRule, Rest, Shape, TextRule};
 
-/// How deep two types are compared. Types that contain themselves are compared this far and no further.
-const MAX_DEPTH: usize = 32;
+/// How deep two types are compared, and in how many steps: unions of unions multiply.
+const MAX_DEPTH: usize = 64;
+const MAX_STEPS: u32 = 100_000;
 
 /// Checks that every value that fits `from` fits `to`. The error says why not.
 pub(crate) fn fits(from: (&Shape, NodeId), to: (&Shape, NodeId)) -> Result<(), String> {
@@ -14,6 +15,7 @@ pub(crate) fn fits(from: (&Shape, NodeId), to: (&Shape, NodeId)) -> Result<(), S
         from: from.0,
         to: to.0,
         assumed: Vec::new(),
+        steps: MAX_STEPS,
     }
     .node(from.1, to.1, 0)
 }
@@ -23,6 +25,8 @@ struct Comparison<'a> {
     to: &'a Shape,
     /// Pairs being compared further out: assumed to fit, as types that contain themselves need.
     assumed: Vec<(NodeId, NodeId)>,
+    /// Steps left.
+    steps: u32,
 }
 
 impl Comparison<'_> {
@@ -30,9 +34,10 @@ impl Comparison<'_> {
         if self.assumed.contains(&(from, to)) {
             return Ok(());
         }
-        if depth == MAX_DEPTH {
-            return Err("the types are nested too deeply to compare".to_owned());
+        if depth == MAX_DEPTH || self.steps == 0 {
+            return Err("the types are too large to compare".to_owned());
         }
+        self.steps -= 1;
         self.assumed.push((from, to));
         let outcome = self.kinds(from, to, depth);
         self.assumed.pop();
