@@ -71,6 +71,10 @@ pub(crate) struct ArgOptions {
 }
 
 /// What an argument is if it is left out.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each argument of a function, while it is compiled"
+)]
 pub(crate) enum Fallback {
     /// The default of its type.
     OfType,
