@@ -1,8 +1,7 @@
 //! Checks a whole value against a shape.
 //!
 //! Algorithm: one walk over the value. Where a union leaves several alternatives for a value, those that its keys
-//! and tags rule out are dropped; only if several are left are they tried in turn, on a copy, within a budget of
-//! steps, so that a hostile value for a recursive union cannot take exponential time.
+//! and tags rule out are dropped; only if several are left are they tried in turn (see [`Trial`]).
 //!
 //! The check changes a value only where two spellings mean the same: a whole float where an integer is wanted
 //! becomes the integer; `null` at a field that may be absent and can not be null is absence; fields that nobody
@@ -10,14 +9,13 @@
 
 use serde_json::{Map, Value};
 
-use super::{Choice, Kind, ListRule, NodeId, NumberRule, ObjectRule, Rest, Shape, Start, TextRule};
+use super::trial::Trial;
+use super::{Choice, Kind, ListRule, NodeId, NumberRule, ObjectRule, Shape, Start, TextRule};
 use crate::UnknownFields;
 use crate::error::{FOUND_EXCERPT, Violation, ViolationKind, excerpt};
 
 /// How many problems are collected before the check ends.
 pub(crate) const MAX_PROBLEMS: usize = 8;
-/// How many steps all trials of alternatives may take together.
-const TRIAL_STEPS: u32 = 200_000;
 
 /// Checks a value against a shape's root.
 pub(crate) fn check(shape: &Shape, value: &mut Value, unknown: UnknownFields) -> Result<(), Vec<Violation>> {
@@ -30,9 +28,7 @@ pub(crate) struct Checker<'s> {
     shape: &'s Shape,
     unknown: UnknownFields,
     problems: Vec<Violation>,
-    max_problems: usize,
-    /// Steps left, while alternatives are tried.
-    trial: Option<u32>,
+    trial: Trial<'s>,
 }
 
 impl<'s> Checker<'s> {
@@ -41,8 +37,7 @@ impl<'s> Checker<'s> {
             shape,
             unknown,
             problems: Vec::new(),
-            max_problems: MAX_PROBLEMS,
-            trial: None,
+            trial: Trial::new(shape, unknown),
         }
     }
 
@@ -56,17 +51,8 @@ impl<'s> Checker<'s> {
 
     /// Checks a value and all that is in it.
     pub(crate) fn visit(&mut self, id: NodeId, value: &mut Value) {
-        if self.problems.len() >= self.max_problems {
+        if self.problems.len() >= MAX_PROBLEMS {
             return;
-        }
-        if let Some(steps) = &mut self.trial {
-            let Some(left) = steps.checked_sub(1) else {
-                let expected = "an answer that is simpler to tell apart";
-                self.problems
-                    .push(Violation::new(ViolationKind::TooLarge, expected, found(value)));
-                return;
-            };
-            *steps = left;
         }
         match (self.shape.kind(id), &mut *value) {
             (Kind::Any, _) | (Kind::Null, Value::Null) | (Kind::Bool, Value::Bool(_)) => {}
@@ -100,17 +86,12 @@ impl<'s> Checker<'s> {
     }
 
     fn text(&mut self, id: NodeId, rule: &TextRule, text: &str) {
-        // Counting is skipped where nothing depends on it.
-        if rule.length != super::Length::default() && !rule.length.admits(text.chars().count()) {
-            self.wrong(
-                ViolationKind::Length,
-                id,
-                format!("{} characters", text.chars().count()),
-            );
-        } else if !rule.patterns.iter().all(|pattern| pattern.is_match(text))
-            || !rule.format.is_none_or(|format| format.is_match(text))
-        {
-            self.wrong(ViolationKind::Pattern, id, found_text(text));
+        match rule.misfit(text) {
+            None => {}
+            Some(kind @ ViolationKind::Length) => {
+                self.wrong(kind, id, format!("{} characters", text.chars().count()));
+            }
+            Some(kind) => self.wrong(kind, id, found_text(text)),
         }
     }
 
@@ -188,13 +169,13 @@ impl<'s> Checker<'s> {
         let ignores = self.unknown == UnknownFields::Ignore;
         let mut unknown = false;
         for (key, value) in map.iter_mut() {
-            if self.problems.len() >= self.max_problems {
+            if self.problems.len() >= MAX_PROBLEMS {
                 return;
             }
             if rule.fields.iter().any(|field| *field.name == **key) {
                 continue;
             }
-            match self.rest_rule(rule, key) {
+            match rule.rest(key) {
                 Some(Some(node)) => self.within_key(key, |checker| checker.visit(node, value)),
                 Some(None) => {}
                 None if ignores => unknown = true,
@@ -203,21 +184,8 @@ impl<'s> Checker<'s> {
         }
         if unknown {
             map.retain(|key, _| {
-                rule.fields.iter().any(|field| *field.name == **key) || self.rest_rule(rule, key).is_some()
+                rule.fields.iter().any(|field| *field.name == **key) || rule.rest(key).is_some()
             });
-        }
-    }
-
-    /// Whether an object takes a key that is not among its fields, and the node of its value if it has one.
-    pub(crate) fn rest_rule(&self, rule: &ObjectRule, key: &str) -> Option<Option<NodeId>> {
-        match &rule.rest {
-            Rest::Closed => None,
-            Rest::Open => Some(None),
-            Rest::Each(node) => Some(Some(*node)),
-            Rest::Patterns(patterns) => patterns
-                .iter()
-                .find(|(pattern, _)| pattern.is_match(key))
-                .map(|(_, node)| Some(*node)),
         }
     }
 
@@ -262,20 +230,16 @@ impl<'s> Checker<'s> {
         if let [only] = variants[..] {
             return self.visit(only, value);
         }
-        for variant in &variants {
-            let mut copy = value.clone();
-            let mut attempt = Checker {
-                max_problems: 1,
-                trial: Some(self.trial.unwrap_or(TRIAL_STEPS)),
-                ..Checker::new(self.shape, self.unknown)
-            };
-            attempt.visit(*variant, &mut copy);
-            if let Some(left) = &mut self.trial {
-                *left = attempt.trial.unwrap_or(0);
-            }
-            if attempt.problems.is_empty() {
-                *value = copy;
-                return;
+        for variant in variants {
+            match self.trial.fits(variant, value) {
+                Some(false) => {}
+                Some(true) => return self.visit(variant, value),
+                None => {
+                    let expected = "an answer whose variants are simpler to tell apart";
+                    self.problems
+                        .push(Violation::new(ViolationKind::TooLarge, expected, found(value)));
+                    return;
+                }
             }
         }
         self.wrong(ViolationKind::Choice, id, found(value));
@@ -295,9 +259,7 @@ impl<'s> Checker<'s> {
         });
         let known = |key: &str| rule.fields.iter().any(|field| *field.name == *key);
         let rest_fits = self.unknown == UnknownFields::Ignore
-            || map
-                .keys()
-                .all(|key| known(key) || self.rest_rule(rule, key).is_some());
+            || map.keys().all(|key| known(key) || rule.rest(key).is_some());
         fields_fit && rest_fits
     }
 
@@ -318,7 +280,7 @@ impl<'s> Checker<'s> {
     }
 
     fn wrong(&mut self, kind: ViolationKind, id: NodeId, found: String) {
-        if self.problems.len() < self.max_problems {
+        if self.problems.len() < MAX_PROBLEMS {
             self.problems
                 .push(Violation::new(kind, self.shape.describe(id), found));
         }
@@ -373,7 +335,7 @@ pub(crate) fn found_text(text: &str) -> String {
 
 /// The place of the first element that stands there already. Quadratic only in the rare list of equal texts' hashes:
 /// elements are compared by their JSON text.
-fn first_duplicate(items: &[Value]) -> Option<usize> {
+pub(super) fn first_duplicate(items: &[Value]) -> Option<usize> {
     let mut seen = std::collections::HashSet::with_capacity(items.len());
     items.iter().position(|item| !seen.insert(item.to_string()))
 }

@@ -16,6 +16,7 @@ mod number;
 mod read;
 mod sketch;
 mod text;
+mod trial;
 mod write;
 
 use std::sync::Arc;
@@ -101,6 +102,21 @@ pub(crate) enum Rest {
     Open,
     Each(NodeId),
     Patterns(Vec<(Pattern, NodeId)>),
+}
+
+impl ObjectRule {
+    /// Whether the object takes a key that is not among its fields, and the node of its value if it has one.
+    pub(crate) fn rest(&self, key: &str) -> Option<Option<NodeId>> {
+        match &self.rest {
+            Rest::Closed => None,
+            Rest::Open => Some(None),
+            Rest::Each(node) => Some(Some(*node)),
+            Rest::Patterns(patterns) => {
+                let found = patterns.iter().find(|(pattern, _)| pattern.is_match(key));
+                found.map(|(_, node)| Some(*node))
+            }
+        }
+    }
 }
 
 /// How many characters, elements or keys.

@@ -226,4 +226,27 @@ mod tests {
         rule.lower_max(limit(1, false));
         assert!(rule.is_empty());
     }
+    #[test]
+    fn limits_include_or_exclude_themselves() {
+        for (exclusive, min, inside, max) in [(false, true, true, true), (true, false, true, false)] {
+            let limit = |value| {
+                Some(Limit {
+                    value: Number::Int(value),
+                    exclusive,
+                })
+            };
+            let rule = NumberRule {
+                min: limit(1),
+                max: limit(3),
+                ..NumberRule::default()
+            };
+            let verdicts = ["0.9", "1", "2", "3.0", "3.1"].map(|text| rule.in_range(&number(text)));
+            assert_eq!(verdicts, [false, min, inside, max, false]);
+        }
+        let rule = NumberRule {
+            multiple_of: Some(Number::Float(0.5)),
+            ..NumberRule::default()
+        };
+        assert!(rule.in_range(&number("1.5")) && !rule.in_range(&number("1.7")));
+    }
 }

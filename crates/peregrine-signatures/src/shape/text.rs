@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::Length;
+use crate::error::ViolationKind;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TextRule {
@@ -13,6 +14,22 @@ pub(crate) struct TextRule {
     pub(crate) format: Option<Format>,
     /// A format that is told to the model but not checked.
     pub(crate) hint: Option<Box<str>>,
+}
+
+impl TextRule {
+    /// What is wrong with a text, if anything is.
+    pub(crate) fn misfit(&self, text: &str) -> Option<ViolationKind> {
+        // Counting is skipped where nothing depends on it.
+        if self.length != Length::default() && !self.length.admits(text.chars().count()) {
+            Some(ViolationKind::Length)
+        } else if !self.patterns.iter().all(|pattern| pattern.is_match(text))
+            || !self.format.is_none_or(|format| format.is_match(text))
+        {
+            Some(ViolationKind::Pattern)
+        } else {
+            None
+        }
+    }
 }
 
 /// A regular expression that must match somewhere in the text, as in JSON Schema.

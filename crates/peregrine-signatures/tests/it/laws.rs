@@ -5,10 +5,36 @@ use peregrine_signatures::{
     Compiled, Error, FieldEvent, FieldParser, Fields, Reading, Reply, Type, UnknownFields, Violation,
     ViolationKind,
 };
-use peregrine_signatures::{Field, SignatureSpec, parse};
+use peregrine_signatures::{Field, JsonSchema, SignatureSpec, parse};
 use proptest::prelude::*;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
+
+/// Variants that can only be told apart by what is in them.
+#[derive(serde::Deserialize, JsonSchema)]
+#[schemars(crate = "peregrine_signatures::schemars")]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only its schema is used")]
+enum Untagged {
+    Pair { a: u8, b: Vec<u8> },
+    Other { a: i16, b: Vec<Untagged> },
+    Map(std::collections::BTreeMap<u32, bool>),
+    Text(String),
+    Float(f32),
+}
+
+fn untagged() -> impl Strategy<Value = (Type, Value)> {
+    prop::sample::select(vec![
+        json!({"a": 1, "b": [2, 3]}),
+        json!({"a": -1, "b": [{"a": 1, "b": []}, "x"]}),
+        json!({"a": 300, "b": [{"7": true}, 0.5]}),
+        json!({"7": false}),
+        json!({}),
+        json!("text"),
+        json!(-0.25),
+    ])
+    .prop_map(|value| (Type::of::<Untagged>(), value))
+}
 
 /// A type and a value that fits it.
 fn typed() -> impl Strategy<Value = (Type, Value)> {
@@ -24,6 +50,7 @@ fn typed() -> impl Strategy<Value = (Type, Value)> {
             .prop_map(|texts| (Type::one_of(texts.clone()), texts[texts.len() / 2].clone().into())),
         text().prop_map(|text| (Type::optional(Type::Text), text.into())),
         Just((Type::optional(Type::Integer), Value::Null)),
+        untagged(),
     ];
     leaf.prop_recursive(3, 24, 4, |inner| {
         prop_oneof![

@@ -353,6 +353,30 @@ fn a_stream_is_aborted_at_its_first_misfit_and_repaired() {
 }
 
 #[test]
+fn what_was_not_finished_is_not_sent_back() {
+    let thought = Part::Reasoning(peregrine_core::ReasoningPart {
+        text: "unsigned".to_owned(),
+        data: None,
+    });
+    let call = Part::ToolCall(peregrine_core::ToolCall::new("c", ANSWER_TOOL, BAD));
+    let bad = ChatResponse::new(vec![thought, call], peregrine_core::Finish::ToolCalls);
+    let model =
+        Script::new([bad, calls([(ANSWER_TOOL, GOOD)])]).with(|c| (c.tools, c.tool_choice) = (true, true));
+    let prediction = run(Predict::of::<Triage>()
+        .unwrap()
+        .stream(&model, &ticket())
+        .unwrap()
+        .finish())
+    .unwrap();
+    assert_eq!(prediction.repairs, 1);
+    let repair = &model.asked()[1];
+    let partial = repair.messages.get(2).unwrap();
+    assert_eq!(partial.parts.len(), 1);
+    assert!(BAD.starts_with(partial.parts[0].as_text().unwrap()));
+    assert_eq!(repair.messages.last().unwrap().role, Role::User);
+}
+
+#[test]
 fn without_early_abort_an_answer_is_read_to_its_end_and_once_more_as_a_whole() {
     let predict = Predict::of::<Triage>()
         .unwrap()

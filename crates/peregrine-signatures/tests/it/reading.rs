@@ -85,6 +85,10 @@ fn what_could_mean_something_else_is_refused() {
             ViolationKind::CutOff,
         ),
         (r#"{"answer": "a", "score": 1"#, ViolationKind::CutOff),
+        (
+            r#"{"answer": "a", "score": 1, "tags": [], "meta": {}} {"answer": "b"#,
+            ViolationKind::CutOff,
+        ),
         ("{\"ans", ViolationKind::CutOff),
         ("<think>I wonder {\"answer\": 1}", ViolationKind::CutOff),
         // Left out by the model itself.

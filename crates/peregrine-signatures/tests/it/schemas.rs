@@ -151,3 +151,17 @@ fn schemas_by_hand_are_read() {
         })
     );
 }
+
+#[test]
+fn a_choice_or_null_keeps_its_null() {
+    let kind = Type::optional(Type::one_of(["a", "b"]));
+    let compiled = SignatureSpec::new("s")
+        .with_input(Field::new("a", Type::Text))
+        .with_output(Field::new("kind", kind))
+        .compile()
+        .unwrap();
+    assert_eq!(
+        compiled.schema().value()["properties"]["kind"],
+        json!({"anyOf": [{"type": "string", "enum": ["a", "b"]}, {"type": "null"}]})
+    );
+}

@@ -1,7 +1,7 @@
 //! Typed streaming: what is told, in which order, and where it ends early.
 
 use peregrine_signatures::{
-    Compiled, FieldEvent, FieldParser, JsonSchema, Reading, Signature, UnknownFields, Violation,
+    Compiled, Exactness, FieldEvent, FieldParser, JsonSchema, Reading, Signature, UnknownFields, Violation,
     ViolationKind, parse, schemars,
 };
 use serde::{Deserialize, Serialize};
@@ -253,4 +253,31 @@ fn whole_floats_are_integers_in_events_too() {
     let (events, ended) = told(&signature, &["{\"n\": 5.0}"]);
     assert_eq!(events, ["n = 5"]);
     assert_eq!(ended.unwrap(), r#"{"n":5}"#);
+}
+
+#[test]
+fn it_is_known_whether_an_answer_was_exact() {
+    let signature = parse("q -> any: any").unwrap();
+    for (text, exactness) in [
+        (" {\"any\": [1, {\"a\": \"\\u00e9\"}, null]}\n", Exactness::Exact),
+        ("{\"any\": [1,]}", Exactness::Tolerant),
+        ("{\"any\": {\"a\": 1,}}", Exactness::Tolerant),
+        ("{\"any\": True}", Exactness::Tolerant),
+        ("{\"any\": 'a'}", Exactness::Tolerant),
+        ("{\"any\": \"it\\'s\"}", Exactness::Tolerant),
+        ("{\"any\": \"a\nb\"}", Exactness::Tolerant),
+        ("{any: 1}", Exactness::Tolerant),
+        ("{\"any\": 1 /* one */}", Exactness::Tolerant),
+        ("{\"any\": 1} .", Exactness::Tolerant),
+        ("so {\"any\": 1}", Exactness::Tolerant),
+        ("{} {\"any\": 1}", Exactness::Tolerant),
+        ("<think></think>{\"any\": 1}", Exactness::Tolerant),
+    ] {
+        let mut parser = FieldParser::new(&signature);
+        chars(text)
+            .into_iter()
+            .for_each(|piece| parser.push(piece, &mut Vec::new()).unwrap());
+        assert_eq!(parser.exactness(), exactness, "{text}");
+        parser.finish().unwrap();
+    }
 }

@@ -52,7 +52,7 @@ impl Machine {
                         }
                         Rule::Node(field.node)
                     }
-                    None => match Checker::new(shape, reading.unknown_fields).rest_rule(object, key) {
+                    None => match object.rest(key) {
                         Some(Some(node)) => Rule::Node(node),
                         Some(None) => Rule::Free,
                         None if reading.unknown_fields == UnknownFields::Ignore => Rule::Skip,
