@@ -5,6 +5,7 @@
 //! other side never changes. Beside the list stands a small memo of encoded prefixes: a codec that has
 //! encoded the first n messages finds those bytes again at the next turn and encodes only what is new.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -45,7 +46,8 @@ struct Log {
 struct Prefix {
     key: u64,
     count: usize,
-    bytes: Bytes,
+    body: Bytes,
+    range: Range<usize>,
 }
 
 impl Messages {
@@ -74,6 +76,11 @@ impl Messages {
         self.0.items.get(index).map(AsRef::as_ref)
     }
 
+    /// The message at a place, shared: for another list that holds the same message without a copy.
+    pub fn get_shared(&self, index: usize) -> Option<&Arc<Message>> {
+        self.0.items.get(index)
+    }
+
     /// The newest message.
     pub fn last(&self) -> Option<&Message> {
         self.0.items.last().map(AsRef::as_ref)
@@ -96,6 +103,12 @@ impl Messages {
         }
     }
 
+    /// Whether any encoding of its messages is remembered.
+    pub fn has_encoding(&self) -> bool {
+        let prefixes = self.0.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
+        !prefixes.is_empty()
+    }
+
     /// The longest remembered encoding under `key`: how many messages it covers, and the bytes.
     ///
     /// For codecs. `key` must stand for everything beside the messages that the bytes depend on.
@@ -104,13 +117,39 @@ impl Messages {
         prefixes
             .iter()
             .find(|prefix| prefix.key == key)
-            .map(|prefix| (prefix.count, prefix.bytes.clone()))
+            .map(|prefix| (prefix.count, prefix.body.slice(prefix.range.clone())))
+    }
+
+    /// As [`encoded_prefix`](Self::encoded_prefix), if it covers more than `beyond` messages: how many, and the whole body
+    /// that holds their encoding, with the place where it stands there.
+    ///
+    /// A body that nobody else holds is given away and forgotten, so that its buffer can be written on instead of copied;
+    /// whoever takes it remembers what becomes of it.
+    pub fn take_body(&self, key: u64, beyond: usize) -> Option<(usize, Bytes, Range<usize>)> {
+        let mut prefixes = self.0.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = prefixes
+            .iter()
+            .position(|prefix| prefix.key == key && prefix.count > beyond)?;
+        let Prefix {
+            count, body, range, ..
+        } = match prefixes.get(place) {
+            Some(prefix) if !prefix.body.is_unique() => prefix.clone(),
+            _ => prefixes.remove(place),
+        };
+        Some((count, body, range))
     }
 
     /// Remembers that `bytes` encode the first `count` messages under `key`. A count beyond the end is
     /// ignored.
     pub fn remember_prefix(&self, key: u64, count: usize, bytes: Bytes) {
-        if count > self.len() {
+        let range = 0..bytes.len();
+        self.remember_body(key, count, bytes, range);
+    }
+
+    /// Remembers that the bytes of `body` in `range` encode the first `count` messages under `key`. A count or a range
+    /// beyond the end is ignored.
+    pub fn remember_body(&self, key: u64, count: usize, body: Bytes, range: Range<usize>) {
+        if count > self.len() || range.start > range.end || range.end > body.len() {
             return;
         }
         let mut prefixes = self.0.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +157,12 @@ impl Messages {
         if prefixes.len() == MAX_PREFIXES {
             prefixes.remove(0);
         }
-        prefixes.push(Prefix { key, count, bytes });
+        prefixes.push(Prefix {
+            key,
+            count,
+            body,
+            range,
+        });
     }
 }
 
@@ -147,6 +191,15 @@ impl FromIterator<Message> for Messages {
         let items = messages.into_iter().map(Arc::new).collect();
         Self(Arc::new(Log {
             items,
+            prefixes: Mutex::default(),
+        }))
+    }
+}
+
+impl FromIterator<Arc<Message>> for Messages {
+    fn from_iter<I: IntoIterator<Item = Arc<Message>>>(messages: I) -> Self {
+        Self(Arc::new(Log {
+            items: messages.into_iter().collect(),
             prefixes: Mutex::default(),
         }))
     }
@@ -205,6 +258,27 @@ mod tests {
             "a longer prefix is forgotten when the list is cut"
         );
         assert_eq!(theirs.len(), 2);
+    }
+
+    #[test]
+    fn a_body_that_nobody_else_holds_is_given_away() {
+        let messages = Messages::from(vec![Message::user("a"), Message::user("b")]);
+        let body = || Bytes::from(b"{[ab]}".to_vec());
+        messages.remember_body(7, 2, body(), 2..4);
+        assert_eq!(messages.encoded_prefix(7), Some((2, Bytes::from_static(b"ab"))));
+        assert_eq!(messages.take_body(7, 2), None, "it covers no more than that");
+        assert_eq!(messages.take_body(7, 0), Some((2, body(), 2..4)));
+        assert_eq!(messages.encoded_prefix(7), None, "it was given away");
+
+        let held = body();
+        messages.remember_body(7, 2, held.clone(), 2..4);
+        assert_eq!(messages.take_body(7, 0), Some((2, held.clone(), 2..4)));
+        assert!(
+            messages.encoded_prefix(7).is_some(),
+            "somebody holds it, so it stays"
+        );
+        messages.remember_body(8, 2, held, 2..40);
+        assert_eq!(messages.encoded_prefix(8), None, "a range beyond the end is none");
     }
 
     #[test]

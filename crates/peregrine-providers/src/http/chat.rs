@@ -56,7 +56,11 @@ impl RemoteModel {
     }
 
     fn encode(&self, request: &ChatRequest, mode: Mode) -> Result<Bytes> {
-        let mut out = Vec::with_capacity(self.body_bytes.load(Ordering::Relaxed));
+        let mut out = Vec::with_capacity(match request.messages.has_encoding() {
+            // Most of it is there already, often in a buffer that is taken over.
+            true => 0,
+            false => self.body_bytes.load(Ordering::Relaxed),
+        });
         let prefix = self.codec.encode(&target(&self.info), request, mode, &mut out)?;
         self.body_bytes
             .store(out.len() + out.len() / 8, Ordering::Relaxed);
@@ -64,7 +68,7 @@ impl RemoteModel {
         if let Some(prefix) = prefix {
             request
                 .messages
-                .remember_prefix(prefix.key, prefix.count, body.slice(prefix.range));
+                .remember_body(prefix.key, prefix.count, body.clone(), prefix.range);
         }
         Ok(body)
     }

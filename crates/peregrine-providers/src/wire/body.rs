@@ -102,11 +102,7 @@ pub(crate) fn messages(
 ) -> Result<Option<EncodedPrefix>> {
     out.push(b'[');
     let start = out.len();
-    let mut known = 0;
-    if let Some((count, bytes)) = messages.encoded_prefix(key) {
-        known = count;
-        out.extend_from_slice(&bytes);
-    }
+    let known = resume(out, messages, key, 0).unwrap_or(0);
     for message in (known..messages.len()).filter_map(|place| messages.get(place)) {
         let end = out.len();
         if end > start {
@@ -121,7 +117,22 @@ pub(crate) fn messages(
     let range = start..out.len();
     out.push(b']');
     let count = messages.len();
-    Ok((count >= 2 && count > known).then_some(EncodedPrefix { key, count, range }))
+    Ok((count >= 2).then_some(EncodedPrefix { key, count, range }))
+}
+
+/// Appends the messages that `key` remembers, if they are more than `beyond`; how many they are.
+///
+/// If the body that they stand in begins with what `out` holds, and nobody else has it, it takes the place of `out`: then
+/// nothing is copied, however long the conversation is.
+pub(crate) fn resume(out: &mut Vec<u8>, messages: &Messages, key: u64, beyond: usize) -> Option<usize> {
+    let (count, body, range) = messages.take_body(key, beyond)?;
+    if body.is_unique() && range.start == out.len() && body.starts_with(out) {
+        *out = Vec::from(body);
+        out.truncate(range.end);
+    } else {
+        out.extend_from_slice(&body[range]);
+    }
+    Some(count)
 }
 
 /// The error for what a dialect has no way to say.
@@ -238,11 +249,46 @@ mod tests {
             out, b"[a,c]",
             "nothing is written for a message without words, not even a comma"
         );
-        list.remember_prefix(1, 3, Bytes::from_static(b"all"));
+    }
+
+    #[test]
+    fn a_turn_writes_on_in_the_buffer_of_the_last_one_unless_somebody_holds_it() {
+        let mut list = Messages::from(vec![Message::user("a"), Message::user("b")]);
+        let write = |out: &mut Vec<u8>, message: &Message| {
+            out.extend_from_slice(message.text().as_bytes());
+            Ok(())
+        };
+        let turn = |list: &Messages, head: &[u8]| {
+            let mut out = head.to_vec();
+            let prefix = messages(&mut out, list, 1, write).unwrap().unwrap();
+            let body = Bytes::from(out);
+            list.remember_body(prefix.key, prefix.count, body.clone(), prefix.range);
+            body
+        };
+        let first = turn(&list, b"head");
+        assert_eq!(first, "head[a,b]");
+        let held = turn(&list, b"head");
+        assert_ne!(
+            held.as_ptr(),
+            first.as_ptr(),
+            "what is still being sent is left alone"
+        );
+        assert_eq!(held, first);
+        drop(first);
+        let at = held.as_ptr();
+        drop(held);
+        // The same again, as for a retry, and then one message more.
+        for (said, expected) in [(None, "head[a,b]"), (Some("c"), "head[a,b,c]")] {
+            list.extend(said.map(Message::user));
+            let body = turn(&list, b"head");
+            assert_eq!(body, expected);
+            // A buffer that has to grow may move.
+            assert!(said.is_some() || body.as_ptr() == at, "nothing is copied");
+        }
         assert_eq!(
-            messages(&mut Vec::new(), &list, 1, &mut write).unwrap(),
-            None,
-            "nothing new to remember"
+            turn(&list, b"other head"),
+            "other head[a,b,c]",
+            "another beginning is another body"
         );
     }
 

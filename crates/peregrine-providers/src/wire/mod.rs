@@ -132,7 +132,7 @@ pub trait ChatCodec: Send + Sync + 'static {
 }
 
 /// Where the encoded messages stand in a body, so that they can be remembered for the next turn
-/// ([`Messages::remember_prefix`](peregrine_core::Messages::remember_prefix)).
+/// ([`Messages::remember_body`](peregrine_core::Messages::remember_body)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedPrefix {
     /// Stands for everything beside the messages that their bytes depend on.

@@ -49,16 +49,14 @@ pub(crate) fn write<D: TurnDialect>(
     out: &mut Vec<u8>,
 ) -> Result<Option<EncodedPrefix>> {
     let begin = out.len();
-    let remembered = messages.encoded_prefix(key).filter(|(count, _)| *count > start);
-    let mut at = remembered.map_or(start, |(count, bytes)| {
-        out.extend_from_slice(&bytes);
-        count
-    });
+    let remembered = super::body::resume(out, messages, key, start);
+    let mut at = remembered.unwrap_or(start);
     let mut turns = Turns {
         resumed: out.len() > begin,
+        // What was taken from the memo goes back there, also if nothing new is stable.
+        stable: remembered.map(|count| (count, out.len())),
         out,
         open: None,
-        stable: None,
     };
     while let Some(message) = messages.get(at) {
         let end = run_end(messages, at, message.role);

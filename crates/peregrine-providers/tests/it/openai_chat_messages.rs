@@ -409,11 +409,15 @@ fn a_turn_is_a_prefix_of_the_next_and_is_not_written_again() {
         request
             .messages
             .remember_prefix(prefix.key, prefix.count, bytes.into());
-        assert_eq!(
-            openai().encode(&request, Mode::Complete).unwrap(),
-            (body, None),
-            "nothing new"
-        );
+        let (again, same) = openai().encode(&request, Mode::Complete).unwrap();
+        assert_eq!(again, body, "nothing new");
+        // Whoever takes what was remembered remembers it again.
+        let same = same.expect("as before");
+        assert_eq!(same.count, turns.len());
+        let bytes = again.as_bytes()[same.range].to_vec();
+        request
+            .messages
+            .remember_prefix(same.key, same.count, bytes.into());
         turns.push(message.clone());
         request.messages.push(message);
         let fresh = ChatRequest {

@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 
 use super::DIALECT;
 use super::request::cannot_say;
+use crate::wire::body::resume;
 use crate::wire::json;
 
 /// Stands for everything that the bytes of messages depend on: the dialect, and this version of the codec.
@@ -30,11 +31,7 @@ pub(super) const PREFIX_KEY: u64 = u64::from_be_bytes(*b"ollama/1");
 /// Appends the messages, with commas between them, and says where they stand.
 pub(super) fn encode(messages: &Messages, out: &mut Vec<u8>) -> Result<Range<usize>> {
     let start = out.len();
-    let mut known = 0;
-    if let Some((count, bytes)) = messages.encoded_prefix(PREFIX_KEY) {
-        out.extend_from_slice(&bytes);
-        known = count;
-    }
+    let known = resume(out, messages, PREFIX_KEY, 0).unwrap_or(0);
     for message in messages.iter().skip(known) {
         match message.role {
             Role::Tool => encode_results(message, start, out)?,
