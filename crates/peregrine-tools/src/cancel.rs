@@ -82,6 +82,11 @@ impl Cancellation {
         Self(None)
     }
 
+    /// Whether nobody can cancel it: it was made by [`never`](Self::never).
+    pub fn can_never_fire(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.0.as_ref().is_some_and(|shared| shared.is_cancelled())
