@@ -1,11 +1,11 @@
 //! Writes a signature as code. Every path is absolute, so that nothing in the author's scope can change its meaning.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{Ident, Path};
 
-use crate::model::{Constraint, Field, Media, Signature};
+use crate::model::{Constraint, Docs, Field, Media, Signature};
 use crate::types;
 
 pub(crate) fn signature(signature: &Signature) -> TokenStream {
@@ -50,8 +50,8 @@ fn input(signature: &Signature) -> TokenStream {
     let handed = signature.inputs.iter().map(|field| {
         let Field { ident, name, ty, .. } = field;
         match field.media {
-            Some(_) => quote_spanned!(ty.span()=> writer.media(#name, &self.#ident)?;),
-            None => quote_spanned!(ty.span()=> writer.value(#name, &self.#ident)?;),
+            Some(_) => quote_spanned!(at(ty)=> writer.media(#name, &self.#ident)?;),
+            None => quote_spanned!(at(ty)=> writer.value(#name, &self.#ident)?;),
         }
     });
     let doc = format!("The inputs of [`{ident}`], all of them.");
@@ -88,7 +88,7 @@ fn output(signature: &Signature) -> TokenStream {
     let taken = signature
         .outputs
         .iter()
-        .map(|Field { ident, name, ty, .. }| quote_spanned!(ty.span()=> #ident: fields.take(#name)?));
+        .map(|Field { ident, name, ty, .. }| quote_spanned!(at(ty)=> #ident: fields.take(#name)?));
     quote! {
         #declared
 
@@ -114,12 +114,16 @@ fn declare(signature: &Signature, name: &Ident, fields: &[Field], what: &str) ->
              name,
              ..
          }| {
-            let doc = match description.as_str() {
-                "" => format!("`{name}`"),
-                description => description.to_owned(),
+            let docs = match description {
+                Docs::Text(text) if text.is_empty() => {
+                    let name = format!("`{name}`");
+                    quote!(#[doc = #name])
+                }
+                Docs::Text(text) => quote!(#[doc = #text]),
+                Docs::Made(pieces) => quote!(#(#[doc = #pieces])*),
             };
             quote! {
-                #[doc = #doc]
+                #docs
                 #vis #ident: #ty
             }
         },
@@ -144,6 +148,7 @@ fn contract(signature: &Signature) -> TokenStream {
         ..
     } = signature;
     let private = private(signature);
+    let instruction = text(signature, instruction);
     let inputs = signature.inputs.iter().map(|field| spec(signature, field));
     let outputs = signature.outputs.iter().map(|field| spec(signature, field));
     quote! {
@@ -154,7 +159,7 @@ fn contract(signature: &Signature) -> TokenStream {
 
             fn compiled() -> ::core::result::Result<&'static #private::Arc<#private::Compiled>, #private::Error> {
                 static SLOT: #private::Slot = #private::Slot::new();
-                SLOT.get(|| {
+                SLOT.get::<#output>(|| {
                     #private::SignatureSpec::new(#name)
                         .with_instruction(#instruction)
                         #(.with_input(#inputs))*
@@ -183,9 +188,13 @@ fn spec(signature: &Signature, field: &Field) -> TokenStream {
             quote!(#private::Field::new(#name, #private::Type::#media))
         }
         // At the type's place, so that a missing `JsonSchema` is reported there.
-        None => quote_spanned!(ty.span()=> #private::Field::of::<#ty>(#name)),
+        None => quote_spanned!(at(ty)=> #private::Field::of::<#ty>(#name)),
     };
-    let described = (!description.is_empty()).then(|| quote!(.with_description(#description)));
+    let described = match description {
+        Docs::Text(text) if text.is_empty() => None,
+        docs => Some(text(signature, docs)),
+    }
+    .map(|text| quote!(.with_description(#text)));
     let constraints = field.constraints.iter().map(|constraint| match constraint {
         Constraint::Range(range) => quote!(.with_range(#range)),
         Constraint::Length(length) => quote!(.with_length(#length)),
@@ -193,6 +202,14 @@ fn spec(signature: &Signature, field: &Field) -> TokenStream {
         Constraint::OneOf(values) => quote!(.with_one_of([#(#private::Value::from(#values)),*])),
     });
     quote!(#start #described #(#constraints)*)
+}
+
+fn text(signature: &Signature, docs: &Docs) -> TokenStream {
+    let private = private(signature);
+    match docs {
+        Docs::Text(text) => quote!(#text),
+        Docs::Made(pieces) => quote!(#private::docs(&[#(#pieces),*])),
+    }
 }
 
 /// The struct itself as a record of inputs and outputs.
@@ -230,6 +247,12 @@ fn record(signature: &Signature) -> TokenStream {
             }
         }
     }
+}
+
+/// The place of a type, for errors about it; names that are written there still mean what they mean here, also where
+/// the type came through a macro by example.
+fn at(ty: &syn::Type) -> Span {
+    Span::call_site().located_at(ty.span())
 }
 
 fn pair(input: &Ident, output: &Ident) -> syn::Type {

@@ -12,7 +12,8 @@ use proc_macro::TokenStream;
 
 /// Derives `Signature` for a struct whose fields are marked `#[input]` or `#[output]`.
 ///
-/// The doc comment of the struct is the instruction, those of the fields say what they hold. For `struct Triage` the
+/// The doc comment of the struct is the instruction, those of the fields say what they hold; a long one can be kept in a
+/// file, by `#[doc = include_str!("instruction.md")]`. For `struct Triage` the
 /// derive makes `TriageInput`, with a `new` of all inputs, and `TriageOutput`; their fields are as visible as the
 /// struct. The struct itself is a record of both: `From` turns it into the pair and back.
 ///
@@ -48,14 +49,21 @@ use proc_macro::TokenStream;
 /// ```
 #[proc_macro_derive(Signature, attributes(signature, input, output))]
 pub fn derive_signature(item: TokenStream) -> TokenStream {
-    derive(item.into()).into()
+    derive(item.into(), &syn::parse_quote!(::peregrine_signatures)).into()
 }
 
-/// The derive, on tokens that tests can make.
-fn derive(item: proc_macro2::TokenStream) -> proc_macro2::TokenStream {
+/// As `Signature`, for programs that depend on the facade alone, which re-exports it under that name.
+#[doc(hidden)]
+#[proc_macro_derive(FacadeSignature, attributes(signature, input, output))]
+pub fn derive_facade_signature(item: TokenStream) -> TokenStream {
+    derive(item.into(), &syn::parse_quote!(::peregrine::signatures)).into()
+}
+
+/// The derive, on tokens that tests can make; `krate` is where the crate is found unless the item says so.
+fn derive(item: proc_macro2::TokenStream, krate: &syn::Path) -> proc_macro2::TokenStream {
     let model = syn::parse2(item)
         .map_err(darling::Error::from)
-        .and_then(model::Signature::read);
+        .and_then(|item| model::Signature::read(item, krate));
     match model {
         Ok(model) => expand::signature(&model),
         Err(error) => error.write_errors(),

@@ -16,7 +16,7 @@ pub(crate) struct Signature {
     pub(crate) vis: Visibility,
     pub(crate) krate: Path,
     pub(crate) name: String,
-    pub(crate) instruction: String,
+    pub(crate) instruction: Docs,
     pub(crate) input: Ident,
     pub(crate) output: Ident,
     pub(crate) derives: Vec<Path>,
@@ -30,9 +30,16 @@ pub(crate) struct Field {
     pub(crate) ident: Ident,
     pub(crate) ty: Type,
     pub(crate) name: String,
-    pub(crate) description: String,
+    pub(crate) description: Docs,
     pub(crate) media: Option<Media>,
     pub(crate) constraints: Vec<Constraint>,
+}
+
+/// The text of doc comments.
+pub(crate) enum Docs {
+    Text(String),
+    /// Some of it is known to the compiler only, as in `#[doc = include_str!("instruction.md")]`.
+    Made(Vec<Expr>),
 }
 
 #[derive(Clone, Copy)]
@@ -76,7 +83,7 @@ struct FieldOptions {
 const UNMARKED: &str = "say what this field is: `#[input]` or `#[output]`";
 
 impl Signature {
-    pub(crate) fn read(item: DeriveInput) -> Result<Self> {
+    pub(crate) fn read(item: DeriveInput, krate: &Path) -> Result<Self> {
         let DeriveInput {
             attrs,
             vis,
@@ -144,9 +151,7 @@ impl Signature {
             input: options.input.unwrap_or_else(|| derived("Input")),
             output: options.output.unwrap_or_else(|| derived("Output")),
             name: options.name.map_or_else(|| plain(&ident), |name| name.value()),
-            krate: options
-                .krate
-                .unwrap_or_else(|| syn::parse_quote!(::peregrine_signatures)),
+            krate: options.krate.unwrap_or_else(|| krate.clone()),
             derives: options.derive.iter().cloned().collect(),
             instruction: docs(&attrs),
             ident,
@@ -427,27 +432,37 @@ fn options(attr: &Attribute) -> Result<Vec<NestedMeta>> {
     }
 }
 
-/// The text of the doc comments.
-fn docs(attrs: &[Attribute]) -> String {
-    let lines = attrs.iter().filter_map(|attr| match &attr.meta {
-        Meta::NameValue(doc) if doc.path.is_ident("doc") => match &doc.value {
-            Expr::Lit(lit) => match &lit.lit {
-                Lit::Str(line) => Some(line.value()),
-                _ => None,
-            },
+fn docs(attrs: &[Attribute]) -> Docs {
+    let values: Vec<&Expr> = attrs
+        .iter()
+        .filter_map(|attr| match &attr.meta {
+            Meta::NameValue(doc) if doc.path.is_ident("doc") => Some(&doc.value),
+            _ => None,
+        })
+        .collect();
+    let lines: Option<Vec<String>> = values.iter().map(|value| doc_text(value)).collect();
+    match lines {
+        Some(lines) => Docs::Text(lines.join("\n").trim().to_owned()),
+        None => Docs::Made(values.into_iter().cloned().collect()),
+    }
+}
+
+fn doc_text(value: &Expr) -> Option<String> {
+    match value {
+        Expr::Lit(lit) => match &lit.lit {
+            // A block comment is one attribute of several lines.
+            Lit::Str(doc) => Some(
+                doc.value()
+                    .split('\n')
+                    .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end())
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            ),
             _ => None,
         },
+        Expr::Group(group) => doc_text(&group.expr),
         _ => None,
-    });
-    // A block comment is one attribute of several lines.
-    let lines = lines.map(|doc| {
-        let lines = doc
-            .split('\n')
-            .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end());
-        lines.collect::<Vec<_>>().join("\n")
-    });
-    let lines: Vec<String> = lines.collect();
-    lines.join("\n").trim().to_owned()
+    }
 }
 
 /// An identifier without `r#`.

@@ -6,7 +6,10 @@ use crate::derive;
 
 /// The messages of a derive that fails, each with the text that it points at.
 fn misuse(source: &str) -> Vec<(String, String)> {
-    let output = derive(source.parse().expect("the test's source is made of tokens"));
+    let output = derive(
+        source.parse().expect("the test's source is made of tokens"),
+        &syn::parse_quote!(::peregrine_signatures),
+    );
     let mut found = Vec::new();
     collect(source, output, &mut found);
     found
@@ -241,6 +244,10 @@ fn the_code_is_this() {
             r#type: u8,
         }
     "#;
-    let file: syn::File = syn::parse2(derive(source.parse().unwrap())).unwrap();
+    let file: syn::File = syn::parse2(derive(
+        source.parse().unwrap(),
+        &syn::parse_quote!(::peregrine_signatures),
+    ))
+    .unwrap();
     assert_eq!(prettyplease::unparse(&file), include_str!("tests/expanded.txt"));
 }

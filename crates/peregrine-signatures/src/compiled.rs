@@ -4,14 +4,14 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use peregrine_core::{ChatRequest, JsonSchema, Message, ResponseFormat, ToolSpec};
+use peregrine_core::{JsonSchema, Message, ResponseFormat, ToolSpec};
 
-use crate::inputs::Inputs;
+use crate::DefinitionError;
 use crate::media::MediaKind;
 use crate::plan::{ANSWER_TOOL, Plan};
 use crate::shape::{Builder, Kind, NodeId, ObjectField, Rest, Shape};
+use crate::signature::Judge;
 use crate::spec::{Field, Side, SignatureSpec, Type};
-use crate::{DefinitionError, Error};
 
 /// Goes into every hash; changes when the same definition is to count as another signature.
 const VERSION: &str = "peregrine signature 1";
@@ -28,6 +28,7 @@ pub struct Compiled {
     schema: JsonSchema,
     is_strict: bool,
     digest: Digest,
+    judge: Option<Judge>,
     /// One for each plan, in the order of `Plan::ALL`.
     system: [Arc<Message>; Plan::ALL.len()],
     format: ResponseFormat,
@@ -35,7 +36,7 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    pub(crate) fn new(spec: &SignatureSpec) -> Result<Self, DefinitionError> {
+    pub(crate) fn new(spec: &SignatureSpec, judge: Option<Judge>) -> Result<Self, DefinitionError> {
         let SignatureSpec {
             name,
             instruction,
@@ -71,6 +72,7 @@ impl Compiled {
             schema,
             is_strict,
             digest,
+            judge,
             system,
             format,
             answer_tool: Arc::from([if is_strict { tool.with_strict(true) } else { tool }]),
@@ -125,30 +127,9 @@ impl Compiled {
         &self.system[plan as usize]
     }
 
-    /// The request for these inputs by a plan: the [system](Self::system) message, the [user's](Self::user) message,
-    /// and what the plan [adds](Self::prepare).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Input`] if the inputs do not fit.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use peregrine_signatures::{Fields, Plan, parse};
-    ///
-    /// let signature = parse("question -> answer")?;
-    /// let inputs = Fields::from_iter([("question".to_owned(), "why?".into())]);
-    /// let request = signature.request(Plan::Prompt, &inputs)?;
-    /// assert_eq!(request.messages.get(1).map(|m| m.text()).as_deref(), Some("<question>\nwhy?\n</question>"));
-    /// # Ok::<(), peregrine_signatures::Error>(())
-    /// ```
-    pub fn request<I: Inputs + ?Sized>(&self, plan: Plan, inputs: &I) -> Result<ChatRequest, Error> {
-        let mut request = ChatRequest::default();
-        let user = self.user(inputs)?;
-        request.messages.push(self.system(plan).clone());
-        request.messages.push(user);
-        self.prepare(plan, request)
+    /// Whether the outputs' types take fields that fit.
+    pub(crate) fn judge(&self) -> Option<Judge> {
+        self.judge
     }
 
     pub(crate) fn shape(&self) -> &Arc<Shape> {

@@ -47,18 +47,20 @@
 //!   recorded in the response.
 //! - **Reads.** Exact JSON first, then tolerantly; an answer that does not fit goes back to the model with what is
 //!   wrong with it, at most so many times; then it is an error with path, expectation and text ([`OutputError`]).
-//!   Nothing is ever filled in. [`Extraction`] makes these decisions without I/O; [`predict`] and [`Predict`] call a
-//!   model.
+//!   Nothing is ever filled in. A [`Contract`] has the pieces for whoever calls models in a loop of his own, with tools
+//!   and a history; [`Extraction`] makes the decisions of one answer; [`predict`] and [`Predict`] call a model.
 //! - **Streams.** [`Predict::stream`] tells fields as they complete and texts as they grow, and ends a call at the
-//!   first misfit; [`FieldParser`] is the parser alone.
-//! - **Composes.** [`Sequential`] and [`Parallel`] wire outputs to inputs and check names and types before anything
-//!   runs.
+//!   first misfit; [`EventReader`] does so for any stream of events, and [`FieldParser`] is the parser alone.
+//! - **Composes.** A [`Composition`], in sequence or in parallel, wires outputs to inputs and checks names and types
+//!   before anything runs.
 //!
 //! # Types of fields
 //!
 //! Outputs are any types that implement serde's `Deserialize` and [`JsonSchema`]; inputs implement `Serialize`
-//! instead. Nested structs, enums, newtypes, `Vec`, sets, maps and tuples work; `Option` is a value or `null`. Derive
-//! `JsonSchema` with this crate's [`schemars`]:
+//! instead. Nested structs, enums, newtypes, `Vec`, sets, maps and tuples work. `Option` is a value or `null`; only a
+//! field with `#[serde(default)]` in a type of your own may be absent. Integers are those of 64 bits, all other numbers
+//! floats of 64 bits. What a type refuses itself (a `try_from`, say) is repaired like any misfit, also where the answer is
+//! read as [`Fields`]. Derive `JsonSchema` with this crate's [`schemars`]:
 //!
 //! ```
 //! use peregrine_signatures::{JsonSchema, Signature, schemars};
@@ -91,7 +93,9 @@
 
 mod compiled;
 mod compose;
+mod contract;
 mod error;
+mod events;
 mod extract;
 mod inputs;
 mod media;
@@ -106,17 +110,19 @@ mod spec;
 mod text;
 
 pub use compiled::{Compiled, Digest, FieldInfo};
-pub use compose::{Composed, Composition, Parallel, Sequential, Stage};
+pub use compose::{Composed, Composition, Stage};
+pub use contract::{Contract, Reply};
 pub use error::{
     DefinitionError, Error, InputError, OutputError, Result, TextError, Violation, ViolationKind, WiringError,
 };
-pub use extract::{Answer, Extraction, Reply, Step};
+pub use events::EventReader;
+pub use extract::{Extraction, Prediction, Step};
 pub use inputs::{Fields, InputWriter, Inputs};
 pub use media::{Media, MediaKind};
 pub use parse::{Exactness, FieldEvent, FieldParser, FieldPath, Reading, UnknownFields};
 pub use peregrine_signatures_macros::Signature;
 pub use plan::{ANSWER_TOOL, Plan};
-pub use predict::{Predict, Prediction, predict};
+pub use predict::{Predict, predict};
 pub use predict_stream::PredictStream;
 pub use registry::{Registry, parse};
 pub use schemars::{self, JsonSchema};
@@ -127,6 +133,8 @@ pub use spec::{Field, RustType, SignatureSpec, Type};
 /// What derived code names. Not for use by hand.
 #[doc(hidden)]
 pub mod __private {
+    pub use peregrine_signatures_macros::FacadeSignature;
+
     pub use crate::signature::Slot;
     pub use crate::{
         Compiled, Error, Field, InputError, InputWriter, Inputs, MediaKind, OutputReader, Outputs, Signature,
@@ -134,4 +142,9 @@ pub mod __private {
     };
     pub use serde_json::Value;
     pub use std::sync::Arc;
+
+    /// The text of doc comments that only the compiler knows.
+    pub fn docs(pieces: &[&str]) -> String {
+        pieces.join("\n").trim().to_owned()
+    }
 }

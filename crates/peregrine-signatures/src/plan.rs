@@ -5,11 +5,8 @@
 
 use std::fmt;
 
-use peregrine_core::{Capabilities, ChatRequest, ResponseFormat, ToolChoice};
+use peregrine_core::Capabilities;
 use serde::{Deserialize, Serialize};
-
-use crate::compiled::Compiled;
-use crate::{Error, InputError};
 
 /// The name of the tool by which a model gives its answer.
 pub const ANSWER_TOOL: &str = "final_answer";
@@ -35,7 +32,7 @@ pub const ANSWER_TOOL: &str = "final_answer";
 #[non_exhaustive]
 pub enum Plan {
     /// The provider holds the model to the schema. Strictly, if the schema allows it
-    /// ([`Compiled::is_strict`]).
+    /// ([`Compiled::is_strict`](crate::Compiled::is_strict)).
     NativeSchema,
     /// The model must call a tool whose arguments are the answer. Where it has other tools too, it must call one of
     /// them or this one at each turn.
@@ -105,56 +102,5 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-impl Compiled {
-    /// Makes a request ask for this signature's form: its response format, its tools and tool choice. Messages are
-    /// left as they are; [`system`](Self::system) has what the plan needs to be said.
-    ///
-    /// The caller's own tools stay. With [`Plan::ForcedTool`] beside them, the model must call one of them or
-    /// [`ANSWER_TOOL`] at each turn; if the caller forces a tool of its own, or forbids tools, that counts first: the
-    /// former is kept, the latter makes the answer the only thing left to call.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Input`] if one of the caller's tools has the name [`ANSWER_TOOL`].
-    pub fn prepare(&self, plan: Plan, mut request: ChatRequest) -> Result<ChatRequest, Error> {
-        match plan {
-            Plan::NativeSchema => request.response_format = self.format().clone(),
-            Plan::JsonMode => request.response_format = ResponseFormat::Json,
-            Plan::Prompt => {}
-            Plan::ForcedTool | Plan::OfferedTool => {
-                if request.tools.iter().any(|tool| tool.name == ANSWER_TOOL) {
-                    return Err(InputError {
-                        signature: self.name().to_owned(),
-                        field: ANSWER_TOOL.to_owned(),
-                        problem: "a tool has this name, which is kept for the answer; rename the tool"
-                            .to_owned(),
-                    }
-                    .into());
-                }
-                let alone = request.tools.is_empty();
-                request.tool_choice = match std::mem::take(&mut request.tool_choice) {
-                    ToolChoice::None => ToolChoice::Tool(ANSWER_TOOL.to_owned()),
-                    ToolChoice::Auto if plan == Plan::ForcedTool && alone => {
-                        ToolChoice::Tool(ANSWER_TOOL.to_owned())
-                    }
-                    ToolChoice::Auto if plan == Plan::ForcedTool => ToolChoice::Required,
-                    as_asked => as_asked,
-                };
-                request.tools = if alone {
-                    self.answer_tool().clone()
-                } else {
-                    request
-                        .tools
-                        .iter()
-                        .chain(self.answer_tool().iter())
-                        .cloned()
-                        .collect()
-                };
-            }
-        }
-        Ok(request)
     }
 }

@@ -3,10 +3,11 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use peregrine_core::{ChatModel, ChatRequest, ChatResponse, Usage};
+use peregrine_core::{ChatModel, ChatRequest};
 
 use crate::compiled::Compiled;
-use crate::extract::{DEFAULT_REPAIRS, Extraction, Step};
+use crate::contract::Contract;
+use crate::extract::{DEFAULT_REPAIRS, Extraction, Prediction, Step};
 use crate::inputs::{Fields, Inputs};
 use crate::parse::Reading;
 use crate::plan::Plan;
@@ -145,7 +146,8 @@ impl<I, O> Predict<I, O> {
     }
 
     /// Takes everything but the form of the answer from a request: sampling, reasoning, scope, metadata. Its messages
-    /// come between the instruction and the inputs. It must not offer tools: nobody runs them here.
+    /// come before the inputs; the instruction stands behind those of the system. It must not offer tools: nobody runs
+    /// them here.
     #[must_use]
     pub fn with_settings(mut self, settings: ChatRequest) -> Self {
         self.settings = settings;
@@ -155,10 +157,6 @@ impl<I, O> Predict<I, O> {
     /// The signature.
     pub fn signature(&self) -> &Arc<Compiled> {
         &self.signature
-    }
-
-    pub(crate) fn aborts_early(&self) -> bool {
-        self.early_abort
     }
 }
 
@@ -177,7 +175,7 @@ impl<I: Inputs, O: Outputs> Predict<I, O> {
         loop {
             let response = model.complete(extraction.request()).await?;
             let step = extraction.answered(response)?;
-            if let Some(prediction) = self.advance(&mut extraction, step)? {
+            if let Some(prediction) = advance(&mut extraction, step)? {
                 return Ok(prediction);
             }
         }
@@ -192,15 +190,14 @@ impl<I: Inputs, O: Outputs> Predict<I, O> {
         &self,
         model: &'m M,
         inputs: &I,
-    ) -> Result<PredictStream<'m, M, I, O>, Error> {
+    ) -> Result<PredictStream<'m, M, O>, Error> {
         let extraction = self.extraction(model, inputs)?;
-        Ok(PredictStream::new(self.clone(), model, extraction))
+        Ok(PredictStream::new(model, extraction, self.early_abort))
     }
 
-    fn extraction(&self, model: &impl ChatModel, inputs: &I) -> Result<Extraction, Error> {
+    fn extraction(&self, model: &impl ChatModel, inputs: &I) -> Result<Extraction<O>, Error> {
         let signature = &self.signature;
-        let mut request = self.settings.clone();
-        if !request.tools.is_empty() {
+        if !self.settings.tools.is_empty() {
             return Err(InputError {
                 signature: signature.name().to_owned(),
                 field: "tools".to_owned(),
@@ -211,59 +208,21 @@ impl<I: Inputs, O: Outputs> Predict<I, O> {
         let plan = self
             .plan
             .unwrap_or_else(|| Plan::choose(model.info().capabilities(), false));
-        let user = signature.user(inputs)?;
-        let history = std::mem::take(&mut request.messages);
-        request.messages.push(signature.system(plan).clone());
-        request.messages.extend(history.iter().cloned());
-        request.messages.push(user);
-        let request = signature.prepare(plan, request)?;
-        let extraction = Extraction::new(signature.clone(), plan, request);
-        Ok(extraction
-            .with_max_repairs(self.max_repairs)
-            .with_reading(self.reading))
-    }
-
-    /// The prediction, if the step was the last. Else the model is to be asked again.
-    pub(crate) fn advance(
-        &self,
-        extraction: &mut Extraction,
-        step: Step,
-    ) -> Result<Option<Prediction<O>>, Error> {
-        let mut answer = match step {
-            Step::Ask => return Ok(None),
-            // No tools were offered, so the model made one up.
-            Step::Tools => {
-                extraction.no_such_tools()?;
-                return Ok(None);
-            }
-            Step::Done(answer) => answer,
-        };
-        match answer.output() {
-            Ok(output) => Ok(Some(Prediction {
-                output,
-                response: answer.response,
-                repairs: answer.repairs,
-                usage: answer.usage,
-            })),
-            Err(problem) => {
-                extraction.refused(&answer.response, problem)?;
-                Ok(None)
-            }
-        }
+        let contract = Contract::new(signature.clone(), plan).with_reading(self.reading);
+        let request = contract.ask(self.settings.clone(), inputs)?;
+        Ok(Extraction::new(contract, request).with_max_repairs(self.max_repairs))
     }
 }
 
-/// A checked and typed answer.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Prediction<O = Fields> {
-    /// The outputs.
-    pub output: O,
-    /// The response that gave them. Its metadata says how: `structured_output` (the [`Plan`]), `structured_parse`
-    /// (`exact` or `tolerant`), `structured_repairs` if there were any.
-    pub response: ChatResponse,
-    /// How often the model was asked again.
-    pub repairs: u32,
-    /// What all calls together used; `None` if the provider did not say.
-    pub usage: Option<Usage>,
+/// The prediction, if the step was the last. Else the model is to be asked again.
+pub(crate) fn advance<O: Outputs>(
+    extraction: &mut Extraction<O>,
+    step: Step<O>,
+) -> Result<Option<Prediction<O>>, Error> {
+    match step {
+        Step::Ask => Ok(None),
+        // No tools were offered, so the model made one up.
+        Step::Tools => extraction.no_such_tools().map(|()| None),
+        Step::Done(prediction) => Ok(Some(*prediction)),
+    }
 }

@@ -4,10 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_path_to_error::Segment;
 
 use crate::compiled::Compiled;
-use crate::error::{Violation, ViolationKind};
+use crate::error::{Violation, ViolationKind, excerpt};
 use crate::inputs::{Fields, Inputs};
+use crate::shape::found;
 use crate::spec::SignatureSpec;
 use crate::{DefinitionError, Error};
 
@@ -42,9 +44,15 @@ pub trait Outputs: Sized {
     ///
     /// A [`Violation`] if a field's own type refuses its value.
     fn read(fields: OutputReader) -> Result<Self, Violation>;
+
+    /// Whether these are fields, which know nothing of the types behind them.
+    #[doc(hidden)]
+    const IS_UNTYPED: bool = false;
 }
 
 impl Outputs for Fields {
+    const IS_UNTYPED: bool = true;
+
     fn read(fields: OutputReader) -> Result<Self, Violation> {
         Ok(fields.0)
     }
@@ -55,7 +63,8 @@ impl Outputs for Fields {
 pub struct OutputReader(Fields);
 
 impl OutputReader {
-    pub(crate) fn new(fields: Fields) -> Self {
+    /// Outputs that were checked before.
+    pub fn new(fields: Fields) -> Self {
         Self(fields)
     }
 
@@ -65,17 +74,52 @@ impl OutputReader {
     ///
     /// A [`Violation`] if it is not there, or if its type refuses the value.
     pub fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Violation> {
-        let found = |value: &Value| crate::shape::found(value);
         let Some(value) = self.0.get_mut(name).map(Value::take) else {
             let mut problem = Violation::new(ViolationKind::Missing, "a value", "nothing");
             problem.within_key(name);
             return Err(problem);
         };
-        // Kept for the message; excerpts are short, but lists and objects are not looked through twice.
-        let shown = found(&value);
-        T::deserialize(value).map_err(|error| Violation::refused(name, error.to_string(), shown))
+        T::deserialize(&value).map_err(|_| refusal::<T>(name, &value))
     }
 }
+
+/// Why a type refuses a value, and which part of it.
+#[cold]
+fn refusal<T: DeserializeOwned>(name: &str, value: &Value) -> Violation {
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(value) else {
+        return Violation::refused(name, "a value that its type takes", found(value));
+    };
+    let mut part = value;
+    let mut places = Vec::new();
+    for segment in error.path() {
+        let below = match segment {
+            Segment::Seq { index } => part.get(index),
+            Segment::Map { key } | Segment::Enum { variant: key } => part.get(key),
+            Segment::Unknown => None,
+        };
+        // What the path names beyond the value (a tag, an untagged variant) has no place in the answer.
+        let Some(below) = below else { break };
+        part = below;
+        places.push(segment);
+    }
+    let why = excerpt(&error.inner().to_string(), MAX_REASON);
+    let mut problem = Violation::refused("", format!("a value that its type takes ({why})"), found(part));
+    for segment in places.into_iter().rev() {
+        match segment {
+            Segment::Seq { index } => problem.within_index(*index),
+            Segment::Map { key } | Segment::Enum { variant: key } => problem.within_key(key),
+            Segment::Unknown => {}
+        }
+    }
+    problem.within_key(name);
+    problem
+}
+
+/// How much of a type's own reason is told, in characters; it may repeat the value.
+const MAX_REASON: usize = 300;
+
+/// Whether the types of a derived signature's outputs take these, for callers that do not name the types.
+pub(crate) type Judge = fn(Fields) -> Result<(), Violation>;
 
 /// Where a derived signature keeps its compiled form.
 #[doc(hidden)]
@@ -95,8 +139,12 @@ impl Slot {
 
     /// What stands there, compiled now if nothing does.
     #[doc(hidden)]
-    pub fn get(&'static self, spec: impl FnOnce() -> SignatureSpec) -> Result<&'static Arc<Compiled>, Error> {
-        match self.0.get_or_init(|| spec().compile()) {
+    pub fn get<O: Outputs>(
+        &'static self,
+        spec: impl FnOnce() -> SignatureSpec,
+    ) -> Result<&'static Arc<Compiled>, Error> {
+        let judge: Judge = |fields| O::read(OutputReader::new(fields)).map(drop);
+        match self.0.get_or_init(|| spec().compile_for(judge)) {
             Ok(compiled) => Ok(compiled),
             Err(error) => Err(error.clone().into()),
         }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::compiled::Compiled;
 use crate::shape::{Constraint, Length, Limit, Number};
+use crate::signature::Judge;
 use crate::{DefinitionError, TextError};
 
 /// A signature in the making: what the model is to do, from which inputs, to which outputs.
@@ -93,7 +94,12 @@ impl SignatureSpec {
     ///
     /// [`DefinitionError`] if a name, a type or a constraint does not work.
     pub fn compile(self) -> Result<Arc<Compiled>, DefinitionError> {
-        Compiled::new(&self).map(Arc::new)
+        Compiled::new(&self, None).map(Arc::new)
+    }
+
+    /// Compiles it for outputs of types that may refuse what fits the schema.
+    pub(crate) fn compile_for(self, judge: Judge) -> Result<Arc<Compiled>, DefinitionError> {
+        Compiled::new(&self, Some(judge)).map(Arc::new)
     }
 }
 

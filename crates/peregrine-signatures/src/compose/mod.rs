@@ -13,108 +13,12 @@ use std::sync::Arc;
 use peregrine_core::{ChatModel, Usage};
 
 use crate::compiled::Compiled;
+use crate::extract::Prediction;
 use crate::inputs::Fields;
-use crate::predict::{Predict, Prediction};
+use crate::predict::Predict;
 use crate::signature::{OutputReader, Outputs};
 use crate::{Error, InputError, OutputError};
-use wire::{Port, Stages};
-
-/// Stages that run one after the other. An input of a later stage gets the output, or the input of the whole, that
-/// has its name or that it is wired to.
-///
-/// The inputs of the first stage are inputs of the whole, as are those that later stages
-/// [ask](Stage::with_asked) for; the outputs of the last stage are the outputs.
-///
-/// # Examples
-///
-/// ```
-/// use peregrine_signatures::{Sequential, Stage, parse};
-///
-/// let report = Sequential::new("report")
-///     .with_stage(Stage::new(parse("article -> summary")?))
-///     .with_stage(Stage::new(parse("text, language -> translation")?).with_input("text", "summary").with_asked("language"))
-///     .build()?;
-/// let inputs: Vec<&str> = report.input_names().collect();
-/// assert_eq!(inputs, ["article", "language"]);
-///
-/// let error = Sequential::new("report")
-///     .with_stage(Stage::new(parse("article -> score: float")?))
-///     .with_stage(Stage::new(parse("rank: int -> verdict")?).with_input("rank", "score"))
-///     .build()
-///     .unwrap_err();
-/// assert_eq!(
-///     error.to_string(),
-///     "`score` does not fit input `rank` of `signature`: not every number is integer",
-/// );
-/// # Ok::<(), peregrine_signatures::Error>(())
-/// ```
-#[derive(Debug, Clone)]
-pub struct Sequential(Stages);
-
-impl Sequential {
-    /// A sequence of nothing.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self(Stages::new(name))
-    }
-
-    /// Adds a stage.
-    #[must_use]
-    pub fn with_stage(mut self, stage: Stage) -> Self {
-        self.0.stages.push(stage);
-        self
-    }
-
-    /// Checks the wires.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Definition`] with a [`WiringError`](crate::WiringError) that names the stage and the field.
-    pub fn build(self) -> Result<Composition, Error> {
-        wire::sequential(self.0)
-    }
-}
-
-/// Stages that run at the same time, on the caller's task. Inputs of one name are one input of the whole; the outputs
-/// of all are the outputs.
-///
-/// # Examples
-///
-/// ```
-/// use peregrine_signatures::{Parallel, Stage, parse};
-///
-/// let review = Parallel::new("review")
-///     .with_stage(Stage::new(parse("text -> tone: literal['kind', 'harsh']")?))
-///     .with_stage(Stage::new(parse("text -> errors: list[str]")?))
-///     .build()?;
-/// assert_eq!(review.input_names().collect::<Vec<_>>(), ["text"]);
-/// assert_eq!(review.output_names().collect::<Vec<_>>(), ["tone", "errors"]);
-/// # Ok::<(), peregrine_signatures::Error>(())
-/// ```
-#[derive(Debug, Clone)]
-pub struct Parallel(Stages);
-
-impl Parallel {
-    /// Nothing side by side.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self(Stages::new(name))
-    }
-
-    /// Adds a stage.
-    #[must_use]
-    pub fn with_stage(mut self, stage: Stage) -> Self {
-        self.0.stages.push(stage);
-        self
-    }
-
-    /// Checks that the stages can share their inputs and do not share an output.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Definition`] with a [`WiringError`](crate::WiringError) that names the stage and the field.
-    pub fn build(self) -> Result<Composition, Error> {
-        wire::parallel(self.0)
-    }
-}
+use wire::Port;
 
 /// A signature or a composition at its place in a composition.
 #[derive(Debug, Clone)]
@@ -240,6 +144,69 @@ impl Composed {
 }
 
 impl Composition {
+    /// Stages that run one after the other. An input of a later stage gets the output, or the input of the whole, that
+    /// has its name or that it is wired to.
+    ///
+    /// The inputs of the first stage are inputs of the whole, as are those that later stages
+    /// [ask](Stage::with_asked) for; the outputs of the last stage are the outputs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Definition`] with a [`WiringError`](crate::WiringError) that names the stage and the field.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use peregrine_signatures::{Composition, Stage, parse};
+    ///
+    /// let translate = Stage::new(parse("text, language -> translation")?);
+    /// let report = Composition::sequential("report", [
+    ///     Stage::new(parse("article -> summary")?),
+    ///     translate.with_input("text", "summary").with_asked("language"),
+    /// ])?;
+    /// let inputs: Vec<&str> = report.input_names().collect();
+    /// assert_eq!(inputs, ["article", "language"]);
+    ///
+    /// let judge = Stage::new(parse("rank: int -> verdict")?).with_input("rank", "score");
+    /// let error = Composition::sequential("report", [Stage::new(parse("article -> score: float")?), judge]).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "`score` does not fit input `rank` of `signature`: not every number is integer",
+    /// );
+    /// # Ok::<(), peregrine_signatures::Error>(())
+    /// ```
+    pub fn sequential(
+        name: impl Into<String>,
+        stages: impl IntoIterator<Item = Stage>,
+    ) -> Result<Self, Error> {
+        wire::sequential(name.into(), stages.into_iter().collect())
+    }
+
+    /// Stages that run at the same time, on the caller's task. Inputs of one name are one input of the whole; the outputs
+    /// of all are the outputs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Definition`] with a [`WiringError`](crate::WiringError) if stages cannot share an input, or share an
+    /// output.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use peregrine_signatures::{Composition, Stage, parse};
+    ///
+    /// let review = Composition::parallel("review", [
+    ///     Stage::new(parse("text -> tone: literal['kind', 'harsh']")?),
+    ///     Stage::new(parse("text -> errors: list[str]")?),
+    /// ])?;
+    /// assert_eq!(review.input_names().collect::<Vec<_>>(), ["text"]);
+    /// assert_eq!(review.output_names().collect::<Vec<_>>(), ["tone", "errors"]);
+    /// # Ok::<(), peregrine_signatures::Error>(())
+    /// ```
+    pub fn parallel(name: impl Into<String>, stages: impl IntoIterator<Item = Stage>) -> Result<Self, Error> {
+        wire::parallel(name.into(), stages.into_iter().collect())
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -10,22 +10,6 @@ use crate::shape::{Shape, fits};
 use crate::spec::Side;
 use crate::{DefinitionError, Error};
 
-/// A name and stages.
-#[derive(Debug, Clone)]
-pub(super) struct Stages {
-    pub(super) name: String,
-    pub(super) stages: Vec<Stage>,
-}
-
-impl Stages {
-    pub(super) fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            stages: Vec::new(),
-        }
-    }
-}
-
 /// An input or output of a stage or a composition: a name, and the signature's field that settles its type.
 #[derive(Clone)]
 pub(super) struct Port {
@@ -119,11 +103,11 @@ fn ports(stage: &Stage, side: Side) -> Vec<Port> {
     }
 }
 
-pub(super) fn sequential(stages: Stages) -> Result<Composition, Error> {
+pub(super) fn sequential(name: String, stages: Vec<Stage>) -> Result<Composition, Error> {
     let mut inputs: Vec<Port> = Vec::new();
     let mut known: Vec<Port> = Vec::new();
     let mut outputs = Vec::new();
-    for (place, stage) in stages.stages.iter().enumerate() {
+    for (place, stage) in stages.iter().enumerate() {
         check_names(stage)?;
         for port in ports(stage, Side::Input) {
             let is_asked = stage.asked.iter().any(|asked| *asked == *port.name);
@@ -132,7 +116,7 @@ pub(super) fn sequential(stages: Stages) -> Result<Composition, Error> {
             match known.iter().find(|known| *known.name == *source) {
                 Some(from) => check_fit(stage, &port, from)?,
                 None if place == 0 || is_asked => {
-                    let input = port.named(source, &stages.name);
+                    let input = port.named(source, &name);
                     inputs.push(input.clone());
                     known.push(input);
                 }
@@ -145,25 +129,25 @@ pub(super) fn sequential(stages: Stages) -> Result<Composition, Error> {
         }
         known.extend(outputs.iter().cloned());
     }
-    composition(stages, inputs, outputs, false)
+    composition(name, stages, inputs, outputs, false)
 }
 
-pub(super) fn parallel(stages: Stages) -> Result<Composition, Error> {
+pub(super) fn parallel(name: String, stages: Vec<Stage>) -> Result<Composition, Error> {
     let mut inputs: Vec<Port> = Vec::new();
     let mut outputs: Vec<Port> = Vec::new();
-    for stage in &stages.stages {
+    for stage in &stages {
         check_names(stage)?;
         for port in ports(stage, Side::Input) {
             let source = stage.source(&port.name);
             let place = inputs.iter().position(|known| *known.name == *source);
             match place.map(|place| &mut inputs[place]) {
-                None => inputs.push(port.named(source, &stages.name)),
+                None => inputs.push(port.named(source, &name)),
                 Some(shared) => {
                     // The narrower type of the two is what both take.
                     if let Err(problem) = shared.fits(&port) {
                         port.fits(shared)
                             .map_err(|_| mismatch(stage, &port, shared, problem))?;
-                        *shared = port.named(source, &stages.name);
+                        *shared = port.named(source, &name);
                     }
                 }
             }
@@ -174,7 +158,7 @@ pub(super) fn parallel(stages: Stages) -> Result<Composition, Error> {
         }
     }
     // A later, narrower type may no longer be what an earlier stage was compared with.
-    for stage in &stages.stages {
+    for stage in &stages {
         for port in ports(stage, Side::Input) {
             if let Some(shared) = inputs
                 .iter()
@@ -184,16 +168,16 @@ pub(super) fn parallel(stages: Stages) -> Result<Composition, Error> {
             }
         }
     }
-    composition(stages, inputs, outputs, true)
+    composition(name, stages, inputs, outputs, true)
 }
 
 fn composition(
-    stages: Stages,
+    name: String,
+    stages: Vec<Stage>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     is_parallel: bool,
 ) -> Result<Composition, Error> {
-    let Stages { name, stages } = stages;
     if stages.is_empty() {
         return Err(wiring(WiringError::Empty));
     }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Value};
 
 use crate::error::{Violation, ViolationKind};
@@ -95,10 +96,13 @@ impl<'de> Visitor<'de> for Unique<'_> {
             if let Some(problem) = self.0.as_mut().filter(|_| !known) {
                 problem.within_key(&key);
             }
-            if self.0.is_none() && map.contains_key(&key) {
-                *self.0 = Some(duplicate(&key));
+            match map.entry(key) {
+                Entry::Vacant(place) => {
+                    place.insert(value);
+                }
+                Entry::Occupied(place) if self.0.is_none() => *self.0 = Some(duplicate(place.key())),
+                Entry::Occupied(_) => {}
             }
-            map.insert(key, value);
         }
         Ok(Value::Object(map))
     }

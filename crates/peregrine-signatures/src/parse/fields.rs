@@ -10,6 +10,7 @@ use super::{Exactness, Reading};
 use crate::compiled::Compiled;
 use crate::error::Violation;
 use crate::inputs::Fields;
+use crate::shape::Shape;
 
 /// Reads an answer while it arrives.
 ///
@@ -38,6 +39,7 @@ use crate::inputs::Fields;
 /// event.
 pub struct FieldParser {
     machine: Machine,
+    shape: Arc<Shape>,
     failed: Option<Violation>,
 }
 
@@ -51,6 +53,7 @@ impl FieldParser {
     pub fn with_reading(signature: &Compiled, reading: Reading) -> Self {
         Self {
             machine: Machine::fitting(signature.shape().clone(), reading),
+            shape: signature.shape().clone(),
             failed: None,
         }
     }
@@ -85,12 +88,18 @@ impl FieldParser {
     /// # Errors
     ///
     /// The [`Violation`] of an earlier piece, or that the answer is not there or not at its end.
-    pub fn finish(mut self) -> Result<Fields, Violation> {
+    pub fn finish(self) -> Result<Fields, Violation> {
+        self.finish_read().map(|(fields, _)| fields)
+    }
+
+    /// The whole answer, and how it could be read.
+    pub(crate) fn finish_read(mut self) -> Result<(Fields, Exactness), Violation> {
         if let Some(problem) = self.failed {
             return Err(problem);
         }
-        let found = self.machine.finish()?;
-        found.into_iter().next().ok_or_else(|| super::no_answer(""))
+        let found = self.machine.finish(&self.shape)?;
+        let answer = found.into_iter().next().ok_or_else(|| super::no_answer(""))?;
+        Ok((answer, self.exactness()))
     }
 }
 
@@ -120,10 +129,10 @@ pub enum FieldEvent {
         /// The whole value.
         value: Value,
     },
-    /// The answer did not fit and the model is asked again: what was told before counts no more. Only from drivers
-    /// that repair.
+    /// What was told before counts no more: the answer did not fit and is read otherwise or asked for again, or the
+    /// model went on to call tools. Not from a [`FieldParser`].
     Restarted {
-        /// What did not fit.
+        /// Why.
         problem: Violation,
     },
 }
@@ -143,6 +152,13 @@ impl fmt::Display for FieldEvent {
 pub struct FieldPath {
     field: Arc<str>,
     index: Option<usize>,
+}
+
+/// As its text, such as `answer` or `people[2]`.
+impl serde::Serialize for FieldPath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl FieldPath {

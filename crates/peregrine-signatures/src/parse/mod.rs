@@ -2,8 +2,9 @@
 //!
 //! A whole text is read as exact JSON first. If that fails it is read tolerantly: code fences, prose around the
 //! answer, trailing commas, comments, single quotes, Python's `True`, `False` and `None`, unquoted keys, raw line
-//! ends in texts. Invariant: tolerance never changes what was said. Nothing is filled in, an answer that was cut off
-//! is an error, and where a text holds two different answers neither is taken.
+//! ends in texts, a last closing bracket that was cut off. Invariant: tolerance never changes what was said. Nothing is
+//! filled in: an answer of which more than that bracket was cut off is an error, a number at the end of the text may be
+//! the beginning of another one, and where a text holds two different answers neither is taken.
 
 mod exact;
 mod fields;
@@ -128,7 +129,7 @@ fn read_tolerantly(
 ) -> Result<(Fields, Exactness), Vec<Violation>> {
     let mut machine = Machine::collecting(reading);
     let found = match machine.push(text, &mut Vec::new()) {
-        Ok(()) => machine.finish(),
+        Ok(()) => machine.finish(shape),
         Err(problem) => Err(problem),
     };
     let mut found = found.map_err(|problem| vec![problem])?;
@@ -140,10 +141,15 @@ fn read_tolerantly(
     }
     found.dedup();
     let mut found = found.into_iter();
-    match (found.next(), found.next()) {
-        (Some(answer), None) => checked(shape, answer, reading, Exactness::Tolerant),
-        (Some(_), Some(_)) => Err(vec![ambiguous()]),
-        (None, _) => Err(vec![no_answer(text)]),
+    let Some(first) = found.next() else {
+        return Err(vec![no_answer(text)]);
+    };
+    let first = checked(shape, first, reading, Exactness::Tolerant);
+    // The same answer twice is one answer, also where only its spelling differs.
+    let mut others = found.map(|other| checked(shape, other, reading, Exactness::Tolerant));
+    match others.all(|other| other.is_ok() && other == first) {
+        true => first,
+        false => Err(vec![ambiguous()]),
     }
 }
 
@@ -163,12 +169,16 @@ fn checked(
 
 /// Whether lists and objects are nested no deeper; the outermost object is level 1.
 fn depth_within(answer: &Map<String, Value>, max_depth: usize) -> bool {
-    let mut open: Vec<(&Value, usize)> = answer.values().map(|value| (value, 1)).collect();
+    // Only what can be nested is kept, so that flat answers cost no allocation.
+    let nested = |value: &&Value| value.is_array() || value.is_object();
+    let mut open: Vec<(&Value, usize)> = answer.values().filter(nested).map(|value| (value, 2)).collect();
     while let Some((value, depth)) = open.pop() {
+        if depth > max_depth {
+            return false;
+        }
         match value {
-            Value::Array(_) | Value::Object(_) if depth == max_depth => return false,
-            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
-            Value::Object(map) => open.extend(map.values().map(|value| (value, depth + 1))),
+            Value::Array(items) => open.extend(items.iter().filter(nested).map(|item| (item, depth + 1))),
+            Value::Object(map) => open.extend(map.values().filter(nested).map(|value| (value, depth + 1))),
             _ => {}
         }
     }

@@ -110,7 +110,7 @@ impl Builder {
             Type::Schema(schema) => return Document::new(field, schema.value()).read(self),
             Type::Rust(rust) => {
                 let schema = rust.schema(self.side);
-                return Document::new(field, schema.as_value()).read(self);
+                return Document::of_rust(field, schema.as_value(), self.side).read(self);
             }
             Type::Image | Type::Audio | Type::Document => {
                 return Err(DefinitionError::InputOnly {

@@ -4,7 +4,7 @@
 //! and tags rule out are dropped; only if several are left are they tried in turn (see [`Trial`]).
 //!
 //! The check changes a value only where two spellings mean the same: a whole float where an integer is wanted
-//! becomes the integer; `null` at a field that may be absent and can not be null is absence; fields that nobody
+//! becomes the integer, and a number among choices their spelling; `null` at a field that may be absent and can not be null is absence; fields that nobody
 //! asked for are dropped if the caller said so. Nothing is ever filled in.
 
 use serde_json::{Map, Value};
@@ -95,15 +95,18 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn choice(&mut self, id: NodeId, choices: &[Choice], value: &Value) {
-        if !choices.iter().any(|choice| choice.value == *value) {
-            let kind = if self.shape.accepts(id, Start::of(value)) {
-                ViolationKind::Choice
-            } else {
-                ViolationKind::Type
-            };
-            self.wrong(kind, id, found(value));
+    fn choice(&mut self, id: NodeId, choices: &[Choice], value: &mut Value) {
+        if let Some(choice) = choices.iter().find(|choice| choice.is(value)) {
+            if value.is_number() {
+                value.clone_from(&choice.value);
+            }
+            return;
         }
+        let kind = match self.shape.accepts(id, Start::of(value)) {
+            true => ViolationKind::Choice,
+            false => ViolationKind::Type,
+        };
+        self.wrong(kind, id, found(value));
     }
 
     /// Checks what is known of a list only at its end.
@@ -133,12 +136,15 @@ impl<'s> Checker<'s> {
     }
 
     fn object(&mut self, id: NodeId, rule: &ObjectRule, map: &mut Map<String, Value>) {
-        let mut absent = false;
+        let (mut absent, mut known) = (false, 0);
         for field in &rule.fields {
             match map.get_mut(&*field.name) {
                 None => {}
                 Some(value) if !field.required && self.stands_for_absence(field.node, value) => absent = true,
-                Some(value) => self.within_key(&field.name, |checker| checker.visit(field.node, value)),
+                Some(value) => {
+                    known += 1;
+                    self.within_key(&field.name, |checker| checker.visit(field.node, value));
+                }
             }
         }
         if absent {
@@ -147,15 +153,13 @@ impl<'s> Checker<'s> {
                 !field.is_some_and(|field| !field.required && self.stands_for_absence(field.node, value))
             });
         }
-        let known = rule
-            .fields
-            .iter()
-            .filter(|field| map.contains_key(&*field.name))
-            .count();
         if map.len() > known {
             self.rest(rule, map);
         }
-        self.close_object(id, rule, map);
+        if known < rule.fields.len() {
+            self.missing(rule, map);
+        }
+        self.close_length(id, rule, map);
     }
 
     /// `null` at a field that may be absent and can not be null: what providers' strict modes, in which every field
@@ -191,6 +195,11 @@ impl<'s> Checker<'s> {
 
     /// Checks what is known of an object only at its end.
     pub(crate) fn close_object(&mut self, id: NodeId, rule: &ObjectRule, map: &Map<String, Value>) {
+        self.missing(rule, map);
+        self.close_length(id, rule, map);
+    }
+
+    fn missing(&mut self, rule: &ObjectRule, map: &Map<String, Value>) {
         for field in &rule.fields {
             if field.required && !map.contains_key(&*field.name) {
                 let place = self.problems.len();
@@ -200,6 +209,9 @@ impl<'s> Checker<'s> {
                     .for_each(|problem| problem.within_key(&field.name));
             }
         }
+    }
+
+    fn close_length(&mut self, id: NodeId, rule: &ObjectRule, map: &Map<String, Value>) {
         if !rule.length.admits(map.len()) {
             self.wrong(ViolationKind::Length, id, format!("{} keys", map.len()));
         }
@@ -253,7 +265,7 @@ impl<'s> Checker<'s> {
         let fields_fit = rule.fields.iter().all(|field| match map.get(&*field.name) {
             None => !field.required,
             Some(value) => match self.shape.kind(field.node) {
-                Kind::OneOf(choices) => choices.iter().any(|choice| choice.value == *value),
+                Kind::OneOf(choices) => choices.iter().any(|choice| choice.is(value)),
                 _ => self.shape.accepts(field.node, Start::of(value)) || (value.is_null() && !field.required),
             },
         });
@@ -271,7 +283,7 @@ impl<'s> Checker<'s> {
             };
             rule.fields.iter().any(
                 |field| match (self.shape.kind(field.node), map.get(&*field.name)) {
-                    (Kind::OneOf(choices), Some(value)) => choices.len() == 1 && choices[0].value == *value,
+                    (Kind::OneOf(choices), Some(value)) => choices.len() == 1 && choices[0].is(value),
                     _ => false,
                 },
             )

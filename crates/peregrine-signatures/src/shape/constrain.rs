@@ -127,13 +127,13 @@ impl Builder {
                     None
                 }
                 Kind::Bool if value.is_boolean() => None,
-                Kind::OneOf(choices) => match choices.iter().find(|choice| choice.value == *value) {
+                Kind::OneOf(choices) => match choices.iter().find(|choice| choice.is(value)) {
                     Some(choice) => choice.description.clone(),
                     None => return Err(format!("{value} is not among the values of the field's type")),
                 },
                 _ => return Err(format!("{value} does not fit the field's type")),
             };
-            if chosen.iter().any(|choice| choice.value == *value) {
+            if chosen.iter().any(|choice| choice.is(value)) {
                 return Err(format!("it lists {value} twice"));
             }
             chosen.push(Choice {

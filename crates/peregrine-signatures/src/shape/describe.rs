@@ -35,7 +35,7 @@ impl Shape {
                 named.join(" | ")
             }
             Kind::List(rule) => {
-                let items = self.describe_within(rule.items, below);
+                let items = self.describe_one(rule.items, below);
                 let what = if rule.unique {
                     "list without duplicates"
                 } else {
@@ -52,7 +52,7 @@ impl Shape {
             }
             Kind::Object(rule) => match &rule.rest {
                 Rest::Each(node) if rule.fields.is_empty() => {
-                    let values = self.describe_within(*node, below);
+                    let values = self.describe_one(*node, below);
                     format!("object of string to {values}{}", length(rule.length, "key", ", "))
                 }
                 _ => "object".to_owned(),
@@ -67,6 +67,17 @@ impl Shape {
                 }
                 named.join(" or ")
             }
+        }
+    }
+
+    /// The type of what stands behind `of` or `to`: alternatives in parentheses, so that nothing behind them belongs to
+    /// one of them only.
+    fn describe_one(&self, id: NodeId, depth: usize) -> String {
+        let told = self.describe_within(id, depth);
+        match self.kind(id) {
+            Kind::Union(variants) if variants.len() > 1 => format!("({told})"),
+            Kind::OneOf(choices) if choices.len() > 1 => format!("({told})"),
+            _ => told,
         }
     }
 }
@@ -109,7 +120,7 @@ fn text(rule: &TextRule) -> String {
     told
 }
 
-fn length(length: Length, unit: &str, before: &str) -> String {
+pub(super) fn length(length: Length, unit: &str, before: &str) -> String {
     let s = |count: usize| if count == 1 { "" } else { "s" };
     match (length.min, length.max) {
         (None, None) => String::new(),

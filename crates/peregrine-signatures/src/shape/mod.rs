@@ -19,6 +19,7 @@ mod text;
 mod trial;
 mod write;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -70,6 +71,18 @@ pub(crate) enum Kind {
 pub(crate) struct Choice {
     pub(crate) value: Value,
     pub(crate) description: Option<Arc<str>>,
+}
+
+impl Choice {
+    /// Whether a value is this one; numbers are compared by what they say, so `1` is `1.0`.
+    pub(crate) fn is(&self, value: &Value) -> bool {
+        match (&self.value, value) {
+            (Value::Number(one), Value::Number(other)) => {
+                Number::of(one).compare(Number::of(other)) == Some(Ordering::Equal)
+            }
+            (one, other) => one == other,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

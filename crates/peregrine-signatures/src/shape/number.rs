@@ -99,9 +99,11 @@ pub(crate) struct NumberRule {
     pub(crate) multiple_of: Option<Number>,
     /// What the machine type holds. Checked, but not told to the model: it is noise there.
     pub(crate) width: Option<(i128, i128)>,
+    /// Whether the machine type is a float of 32 bits, in which larger numbers would become infinite. As `width`.
+    pub(crate) single: bool,
 }
 
-/// Whole floats up to here stand for one integer only.
+/// Whole floats below this stand for one integer only.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl NumberRule {
@@ -111,7 +113,7 @@ impl NumberRule {
             return true;
         }
         match number.as_f64() {
-            Some(float) if float.fract() == 0.0 && float.abs() <= EXACT => {
+            Some(float) if float.fract() == 0.0 && float.abs() < EXACT => {
                 *number = serde_json::Number::from(float as i64);
                 true
             }
@@ -134,7 +136,7 @@ impl NumberRule {
         };
         let in_width = match (number, self.width) {
             (Number::Int(number), Some((min, max))) => (min..=max).contains(&number),
-            _ => true,
+            (number, _) => !self.single || (number.as_f64() as f32).is_finite(),
         };
         let is_multiple = match (number, self.multiple_of) {
             (_, None) => true,

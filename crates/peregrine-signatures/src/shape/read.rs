@@ -1,7 +1,8 @@
 //! Reads JSON Schemas (draft 2020-12, as `schemars` writes them for serde types) into nodes.
 //!
 //! Objects that name their fields are closed unless the schema says otherwise: a model is to write what was asked
-//! for. `oneOf` is read as `anyOf`, since serde takes the first variant that fits. A keyword that constrains and is
+//! for. In an output of a Rust type, a field that can be null and has no default must be there: `Option` is a value
+//! or `null`, also where serde would take absence for `None`. `oneOf` is read as `anyOf`, since serde takes the first variant that fits. A keyword that constrains and is
 //! not known here is an error that names its place, never ignored.
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use super::{
     Pattern, Rest, TextRule,
 };
 use crate::DefinitionError;
+use crate::spec::Side;
 
 type Result<T> = std::result::Result<T, DefinitionError>;
 
@@ -82,6 +84,8 @@ pub(super) struct Document<'v> {
     place: String,
     depth: usize,
     count: usize,
+    /// Whether an `Option` without a default must be there.
+    asks_for_options: bool,
 }
 
 impl<'v> Document<'v> {
@@ -93,6 +97,15 @@ impl<'v> Document<'v> {
             place: "#".to_owned(),
             depth: 0,
             count: 0,
+            asks_for_options: false,
+        }
+    }
+
+    /// The schema of a Rust type.
+    pub(super) fn of_rust(field: &'v str, root: &'v Value, side: Side) -> Self {
+        Self {
+            asks_for_options: side == Side::Output,
+            ..Self::new(field, root)
         }
     }
 
@@ -313,6 +326,7 @@ impl<'v> Document<'v> {
         let mut rule = NumberRule {
             integer,
             width: integer.then(|| width(text(map, "format"))),
+            single: !integer && text(map, "format") == Some("float"),
             ..NumberRule::default()
         };
         for (keyword, exclusive) in [("minimum", false), ("exclusiveMinimum", true)] {
@@ -424,7 +438,8 @@ impl<'v> Document<'v> {
             fields.push(ObjectField {
                 name: Arc::from(name.as_str()),
                 node,
-                required: required.contains(&name.as_str()),
+                required: required.contains(&name.as_str())
+                    || (self.asks_for_options && is_plain_option(property)),
                 description: told.map(Arc::from),
             });
         }
@@ -515,6 +530,31 @@ fn is_annotation(key: &str) -> bool {
 fn without(map: &Map<String, Value>, keys: &[&str]) -> Map<String, Value> {
     let kept = map.iter().filter(|(key, _)| !keys.contains(&key.as_str()));
     kept.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// Whether the schema of a property is that of an `Option` without a default.
+fn is_plain_option(property: &Value) -> bool {
+    property.get("default").is_none() && is_nullable(property)
+}
+
+fn is_nullable(schema: &Value) -> bool {
+    let Value::Object(map) = schema else {
+        return *schema == Value::Bool(true);
+    };
+    let null = |name: &Value| name == "null";
+    let is_null_type = match map.get("type") {
+        Some(Value::Array(names)) => names.iter().any(null),
+        Some(name) => null(name),
+        None => map.keys().all(|key| is_annotation(key)),
+    };
+    let among = |keyword: &str, is_such: fn(&Value) -> bool| {
+        let list = map.get(keyword).and_then(Value::as_array);
+        list.is_some_and(|list| list.iter().any(is_such))
+    };
+    is_null_type
+        || among("enum", Value::is_null)
+        || among("anyOf", is_nullable)
+        || among("oneOf", is_nullable)
 }
 
 fn text<'v>(map: &'v Map<String, Value>, key: &str) -> Option<&'v str> {

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use super::describe::length;
 use super::{Kind, NodeId, ObjectField, ObjectRule, Rest, Shape};
 
 /// How long an outline may get before deeper objects are only named by their kind.
@@ -64,12 +65,10 @@ impl Artist<'_> {
                 self.node(rule.items, indent);
                 self.out.push_str(", ...]");
                 // The brackets say it is a list; what else is known of it follows in words.
-                let words = shape.describe(id);
-                if let Some((_, length)) = words
-                    .rsplit_once(", ")
-                    .filter(|(_, words)| words.contains(" item"))
-                {
-                    let _ = write!(self.out, " ({length})");
+                let unique = if rule.unique { "without duplicates" } else { "" };
+                let length = length(rule.length, "item", if rule.unique { ", " } else { "" });
+                if !unique.is_empty() || !length.is_empty() {
+                    let _ = write!(self.out, " ({unique}{length})");
                 }
             }
             Kind::Tuple(nodes) => {

@@ -42,7 +42,7 @@ impl<'s> Trial<'s> {
                 self.steps = self.steps.checked_sub(cost)?;
                 rule.misfit(text).is_none()
             }
-            (Kind::OneOf(choices), value) => choices.iter().any(|choice| choice.value == *value),
+            (Kind::OneOf(choices), value) => choices.iter().any(|choice| choice.is(value)),
             (Kind::List(rule), Value::Array(items)) => {
                 self.steps = self.steps.checked_sub(u32::try_from(items.len()).ok()?)?;
                 rule.length.admits(items.len())

@@ -1,5 +1,6 @@
 //! Hostile answers: bombs of depth, size and choice.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use peregrine_core::ChatResponse;
@@ -8,15 +9,17 @@ use peregrine_signatures::{
 };
 use serde::{Deserialize, Serialize};
 
-fn read(signature: &Compiled, text: &str, reading: Reading) -> Result<(), Violation> {
-    match signature.read(&ChatResponse::text(text), reading) {
+use crate::model;
+
+fn read(signature: &Arc<Compiled>, text: &str, reading: Reading) -> Result<(), Violation> {
+    match model::read(signature, &ChatResponse::text(text), reading) {
         Ok(_) => Ok(()),
         Err(Error::Output(error)) => Err(error.problems[0].clone()),
         Err(other) => panic!("{other}"),
     }
 }
 
-fn stream(signature: &Compiled, text: &str, reading: Reading) -> Result<(), Violation> {
+fn stream(signature: &Arc<Compiled>, text: &str, reading: Reading) -> Result<(), Violation> {
     let mut parser = FieldParser::with_reading(signature, reading);
     let mut events = Vec::new();
     text.split_inclusive(|_: char| true).try_for_each(|piece| {
@@ -71,6 +74,39 @@ fn size_is_bounded_before_anything_is_read() {
             ViolationKind::TooLarge
         );
     }
+}
+
+#[test]
+fn ten_megabytes_of_brackets_are_refused_at_once() {
+    let signature = parse("q -> any: any").unwrap();
+    let wide = Reading::default().with_max_bytes(64 * 1024 * 1024);
+    let started = Instant::now();
+    for text in ["[", "{", "{\"", "[{", "\"{", "{a", "{}", "'", "{\"any\":[1]}"] {
+        let bytes = if text == "[" { 10_000_000 } else { 1_000_000 };
+        let text = text.repeat(bytes / text.len());
+        for (text, reading) in [
+            (text.clone(), Reading::default()),
+            (text.clone(), wide),
+            (format!("{{\"any\": {text}"), wide),
+            (format!("{{\"any\": [{text}"), wide),
+        ] {
+            let mut parser = FieldParser::with_reading(&signature, reading);
+            let streamed = parser
+                .push(&text, &mut Vec::new())
+                .and_then(|()| parser.finish().map(drop));
+            assert_eq!(
+                streamed.is_ok(),
+                read(&signature, &text, reading).is_ok(),
+                "{}",
+                &text[..20]
+            );
+        }
+    }
+    assert!(
+        started.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -145,7 +181,8 @@ fn errors_stay_small_however_large_the_answer() {
         format!("{{\"answer\": 1, \"b\": {{\"{huge}\": 1}}}}"),
         huge,
     ] {
-        let Err(error) = signature.read(&ChatResponse::text(text.as_str()), Reading::default()) else {
+        let Err(error) = model::read(&signature, &ChatResponse::text(text.as_str()), Reading::default())
+        else {
             panic!()
         };
         assert!(error.to_string().len() < 1_000, "{}", error.to_string().len());

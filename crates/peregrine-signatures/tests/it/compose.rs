@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use peregrine_core::{ChatModel, ChatRequest, ChatResponse, ModelInfo, Usage};
 use peregrine_signatures::{
-    Composition, Error, Field, Fields, Parallel, Sequential, SignatureSpec, Stage, Type, parse,
+    Composition, Error, Field, Fields, Signature as _, SignatureSpec, Stage, Type, parse,
 };
 use serde_json::{Value, json};
 
@@ -28,17 +28,18 @@ fn fields(value: Value) -> Fields {
 
 #[test]
 fn a_sequence_feeds_outputs_to_inputs() {
-    let pipeline = Sequential::new("report")
-        .with_stage(stage("article -> summary, length: int").with_name("summarise"))
-        .with_stage(
+    let pipeline = Composition::sequential(
+        "report",
+        [
+            stage("article -> summary, length: int").with_name("summarise"),
             stage("text, language, length: float -> text")
                 .with_name("translate")
                 .with_input("text", "summary")
                 .with_asked("language")
                 .with_output("text", "translation"),
-        )
-        .build()
-        .unwrap();
+        ],
+    )
+    .unwrap();
     assert_eq!(
         pipeline.input_names().collect::<Vec<_>>(),
         ["article", "language"]
@@ -67,12 +68,7 @@ fn wires_are_checked_before_anything_runs() {
     let problem = |built: Result<Composition, Error>| built.unwrap_err().to_string();
     let two = |second: Stage| {
         let first = stage("a -> n: int, s: list[str], o: float?").with_name("first");
-        problem(
-            Sequential::new("c")
-                .with_stage(first)
-                .with_stage(second.with_name("second"))
-                .build(),
-        )
+        problem(Composition::sequential("c", [first, second.with_name("second")]))
     };
     for (second, expected) in [
         (
@@ -115,25 +111,21 @@ fn wires_are_checked_before_anything_runs() {
         assert_eq!(two(second), expected);
     }
     assert_eq!(
-        problem(Parallel::new("p").build()),
+        problem(Composition::parallel("p", [])),
         "a composition needs at least one step"
     );
     assert_eq!(
-        problem(
-            Parallel::new("p")
-                .with_stage(stage("a -> b"))
-                .with_stage(stage("a: int -> c"))
-                .build()
-        ),
+        problem(Composition::parallel(
+            "p",
+            [stage("a -> b"), stage("a: int -> c")]
+        )),
         "`a` does not fit input `a` of `signature`: not every string is integer"
     );
     assert_eq!(
-        problem(
-            Parallel::new("p")
-                .with_stage(stage("a: image -> b"))
-                .with_stage(stage("a -> c"))
-                .build()
-        ),
+        problem(Composition::parallel(
+            "p",
+            [stage("a: image -> b"), stage("a -> c")]
+        )),
         "`a` does not fit input `a` of `signature`: image is not string"
     );
 }
@@ -147,11 +139,14 @@ fn every_value_of_an_output_must_fit_the_input() {
         let two = SignatureSpec::new("two")
             .with_input(to)
             .with_output(Field::new("z", Type::Text));
-        Sequential::new("c")
-            .with_stage(Stage::new(one.compile().unwrap()))
-            .with_stage(Stage::new(two.compile().unwrap()))
-            .build()
-            .is_ok()
+        Composition::sequential(
+            "c",
+            [
+                Stage::new(one.compile().unwrap()),
+                Stage::new(two.compile().unwrap()),
+            ],
+        )
+        .is_ok()
     };
     let x = |ty: Type| Field::new("x", ty);
     let object =
@@ -239,21 +234,25 @@ struct OtherTree {
 
 #[test]
 fn compositions_hold_compositions() {
-    let review = Parallel::new("review")
-        .with_stage(stage("text -> tone").with_name("tone"))
-        .with_stage(stage("text, rules: list[str] -> errors: list[str]").with_name("errors"))
-        .build()
-        .unwrap();
-    let whole = Sequential::new("whole")
-        .with_stage(stage("topic -> draft").with_name("write"))
-        .with_stage(
+    let review = Composition::parallel(
+        "review",
+        [
+            stage("text -> tone").with_name("tone"),
+            stage("text, rules: list[str] -> errors: list[str]").with_name("errors"),
+        ],
+    )
+    .unwrap();
+    let whole = Composition::sequential(
+        "whole",
+        [
+            stage("topic -> draft").with_name("write"),
             Stage::composition(review)
                 .with_input("text", "draft")
                 .with_asked("rules"),
-        )
-        .with_stage(stage("draft, tone, errors: list[str] -> final_text").with_name("mend"))
-        .build()
-        .unwrap();
+            stage("draft, tone, errors: list[str] -> final_text").with_name("mend"),
+        ],
+    )
+    .unwrap();
     assert_eq!(whole.input_names().collect::<Vec<_>>(), ["topic", "rules"]);
     let model = Script::texts([
         r#"{"draft": "d"}"#,
@@ -278,10 +277,7 @@ fn compositions_hold_compositions() {
 
 #[test]
 fn inputs_of_the_whole_are_checked() {
-    let whole = Sequential::new("whole")
-        .with_stage(stage("topic, n: int -> draft"))
-        .build()
-        .unwrap();
+    let whole = Composition::sequential("whole", [stage("topic, n: int -> draft")]).unwrap();
     let model = Script::texts([]);
     let problem = |inputs: Value| run(whole.call(&model, &fields(inputs))).unwrap_err().to_string();
     assert_eq!(
@@ -304,10 +300,7 @@ fn outputs_of_the_whole_are_typed_as_those_of_a_signature() {
     use crate::derive::Triage;
     use peregrine_signatures::Signature;
     let compiled = Triage::compiled().unwrap();
-    let whole = Sequential::new("whole")
-        .with_stage(Stage::new(compiled.clone()))
-        .build()
-        .unwrap();
+    let whole = Composition::sequential("whole", [Stage::new(compiled.clone())]).unwrap();
     let model = Script::texts([r#"{"urgency": 3, "queue": "billing", "tags": ["x"]}"#]);
     let inputs = compiled.fields(&crate::derive::TriageInput::new("t")).unwrap();
     let output: TriageOutput = run(whole.call(&model, &inputs)).unwrap().into_output().unwrap();
@@ -355,29 +348,34 @@ impl ChatModel for Crowd {
 }
 
 #[test]
+fn a_derived_stage_is_repaired_until_its_types_take_the_answer() {
+    let stage = Stage::new(crate::contract::Count::compiled().unwrap().clone());
+    let counting = Composition::sequential("counting", [stage]).unwrap();
+    let model = Script::texts([r#"{"pairs": 3}"#, r#"{"pairs": 4}"#]);
+    let composed = run(counting.call(&model, &fields(json!({"text": "x"})))).unwrap();
+    assert_eq!(composed.predictions[0].1.repairs, 1);
+    assert_eq!(composed.output, fields(json!({"pairs": 4})));
+}
+
+#[test]
 fn stages_side_by_side_run_at_the_same_time_and_keep_their_order() {
     let outputs = ["c", "a", "b"];
-    let parallel = outputs.iter().fold(Parallel::new("p"), |parallel, output| {
-        parallel.with_stage(stage(&format!("x -> {output}")).with_name(*output))
-    });
+    let stages = outputs.map(|output| stage(&format!("x -> {output}")).with_name(output));
+    let parallel = Composition::parallel("p", stages).unwrap();
     let model = Crowd {
         info: ModelInfo::new("test", "crowd"),
         waiting: Arc::default(),
         together: 3,
     };
     // One after the other would wait for ever.
-    let composed = run(parallel.build().unwrap().call(&model, &fields(json!({"x": "y"})))).unwrap();
+    let composed = run(parallel.call(&model, &fields(json!({"x": "y"})))).unwrap();
     let names: Vec<&String> = composed.output.keys().collect();
     assert_eq!(names, outputs.iter().collect::<Vec<_>>());
 }
 
 #[test]
 fn the_first_failure_ends_stages_side_by_side() {
-    let parallel = Parallel::new("p")
-        .with_stage(stage("x -> a"))
-        .with_stage(stage("x -> b"))
-        .build()
-        .unwrap();
+    let parallel = Composition::parallel("p", [stage("x -> a"), stage("x -> b")]).unwrap();
     let model = Script::texts([r#"{"a": "1"}"#]);
     assert!(matches!(
         run(parallel.call(&model, &fields(json!({"x": "y"})))),

@@ -137,7 +137,11 @@ fn every_serde_type_comes_back_typed() {
 fn each_constraint_is_kept() {
     let compiled = Triage::compiled().unwrap();
     let verdict = |answer: serde_json::Value| {
-        let reply = compiled.read(&ChatResponse::text(answer.to_string()), Default::default());
+        let reply = crate::model::read(
+            compiled,
+            &ChatResponse::text(answer.to_string()),
+            Default::default(),
+        );
         match reply {
             Ok(_) => None,
             Err(Error::Output(error)) => Some((error.problems[0].path.clone(), error.problems[0].kind)),
@@ -297,9 +301,65 @@ fn a_types_own_refusal_is_repaired_like_any_misfit() {
     );
     let told = model.asked()[1].messages.last().unwrap().text();
     assert!(
-        told.contains("`echo`: expected a text of an even length is wanted, found \"odd\""),
+        told.contains(
+            "`echo`: expected a value that its type takes (a text of an even length is wanted), found \"odd\""
+        ),
         "{told}"
     );
+}
+
+macro_rules! signature {
+    ($(#[$doc:meta])* $name:ident, $given:ty, $made:ty, $what:expr) => {
+        $(#[$doc])*
+        #[derive(Signature)]
+        struct $name {
+            #[input]
+            given: $given,
+            #[doc = $what]
+            #[output]
+            made: $made,
+        }
+    };
+}
+
+signature!(
+    /// Count them.
+    ByMacro,
+    String,
+    Vec<u8>,
+    "the counts"
+);
+
+#[test]
+fn a_signature_can_be_written_by_a_macro() {
+    let compiled = ByMacro::compiled().unwrap();
+    assert!(compiled.instruction().starts_with("Count them.\n"));
+    assert_eq!(compiled.outputs()[0].description(), "the counts");
+    let model = Script::texts([r#"{"made": [1, 2]}"#]);
+    let prediction = run(predict::<ByMacro>(&model, &ByMacroInput::new("x"))).unwrap();
+    assert_eq!(prediction.output.made, [1, 2]);
+}
+
+#[doc = concat!(" Kept", " elsewhere.\n")]
+#[doc = concat!("With more.", " \n")]
+#[derive(Signature)]
+struct Elsewhere {
+    #[doc = concat!("the", " input")]
+    #[input]
+    given: String,
+    #[output]
+    made: u8,
+}
+
+#[test]
+fn an_instruction_can_be_kept_elsewhere() {
+    let compiled = Elsewhere::compiled().unwrap();
+    let instruction = compiled.instruction();
+    assert!(
+        instruction.starts_with("Kept elsewhere.\n\nWith more.\n\nYou"),
+        "{instruction}"
+    );
+    assert_eq!(compiled.inputs()[0].description(), "the input");
 }
 
 #[test]
@@ -344,6 +404,7 @@ fn futures_and_types_cross_threads() {
     shareable::<Predict<TriageInput, TriageOutput>>();
     shareable::<peregrine_signatures::Composition>();
     shareable::<peregrine_signatures::Extraction>();
+    shareable::<peregrine_signatures::EventReader>();
     let model = Script::texts([]);
     let input = TriageInput::new("x");
     sendable(&predict::<Triage>(&model, &input));
@@ -351,12 +412,13 @@ fn futures_and_types_cross_threads() {
     sendable(&stream.next());
     assert!(size_of::<Error>() <= 40, "{}", size_of::<Error>());
     let fields = Fields::new();
-    let composition = peregrine_signatures::Sequential::new("s")
-        .with_stage(peregrine_signatures::Stage::new(
+    let composition = peregrine_signatures::Composition::sequential(
+        "s",
+        [peregrine_signatures::Stage::new(
             Triage::compiled().unwrap().clone(),
-        ))
-        .build()
-        .unwrap();
+        )],
+    )
+    .unwrap();
     sendable(&composition.call(&model, &fields));
     assert_eq!(Plan::Prompt.to_string(), "prompt");
 }

@@ -150,9 +150,9 @@ fn streamed(
     Ok((parser.finish()?, events))
 }
 
-fn whole(signature: &Compiled, text: &str, reading: Reading) -> Result<Fields, Vec<Violation>> {
-    match signature.read(&ChatResponse::text(text), reading) {
-        Ok(Reply::Answer { fields, .. }) => Ok(fields),
+fn whole(signature: &Arc<Compiled>, text: &str, reading: Reading) -> Result<Fields, Vec<Violation>> {
+    match crate::model::read(signature, &ChatResponse::text(text), reading) {
+        Ok(Reply::Answer { output, .. }) => Ok(output),
         Err(Error::Output(error)) => Err(error.problems),
         other => panic!("{other:?}"),
     }
@@ -274,17 +274,29 @@ proptest! {
         check_events(&answer, &events);
     }
 
+    /// Only the answer's own closing bracket may be missing.
     #[test]
-    fn a_cut_off_answer_is_never_an_answer((signature, answer) in contract(), style in 0..16_u8, at in any::<prop::sample::Index>()) {
+    fn a_cut_off_answer_is_no_answer_or_the_whole_one((signature, answer) in contract(), style in 0..16_u8, at in any::<prop::sample::Index>()) {
         let mut text = String::new();
-        respelled(&Value::Object(answer), style, &mut text);
+        respelled(&Value::Object(answer.clone()), style, &mut text);
+        let last_value = text.trim_end_matches([' ', '\n', ',', '}']).len();
         let mut end = at.index(text.trim_end().len());
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        let problems = whole(&signature, &text[..end], Reading::default()).expect_err("its end is missing");
-        prop_assert!(matches!(problems[0].kind, ViolationKind::CutOff | ViolationKind::NoAnswer), "{}", problems[0]);
-        prop_assert!(streamed(&signature, &[&text[..end]], Reading::default()).is_err());
+        let in_pieces = streamed(&signature, &[&text[..end]], Reading::default());
+        match whole(&signature, &text[..end], Reading::default()) {
+            Ok(fields) => {
+                prop_assert!(end >= last_value, "{} of {}", &text[..end], text);
+                prop_assert_eq!(&fields, &answer);
+                prop_assert_eq!(in_pieces.expect("it is whole").0, answer);
+            }
+            Err(problems) => {
+                let kind = problems[0].kind;
+                prop_assert!(matches!(kind, ViolationKind::CutOff | ViolationKind::NoAnswer), "{}", problems[0]);
+                prop_assert!(in_pieces.is_err());
+            }
+        }
     }
 
     #[test]
@@ -329,9 +341,13 @@ proptest! {
         let in_pieces = streamed(&signature, &cut(&text, &cuts), reading);
         match (&read, &in_pieces) {
             (Ok(read), Ok((fields, _))) => prop_assert_eq!(read, fields, "{}", text),
-            // In pieces, the first object with a field is the answer, so it may be refused where a whole text shows
-            // that another one was meant; never the other way round.
-            (Ok(_), Err(_)) => {}
+            // In pieces, what stands at the start is the answer; a whole text may show that another object was meant,
+            // or be an answer in quotes. Never the other way round.
+            (Ok(_), Err(problem)) => prop_assert!(
+                problem.kind == ViolationKind::Unknown && text.trim_start().starts_with('{')
+                    || text.trim_start().starts_with('"'),
+                "{} for {}", problem, text
+            ),
             (Err(problems), Ok(_)) => prop_assert!(false, "{} was refused whole: {}", text, problems[0]),
             (Err(_), Err(_)) => {}
         }
@@ -342,6 +358,40 @@ proptest! {
                 prop_assert_eq!(value, &exact[key], "what is JSON means what JSON says");
             }
             prop_assert_eq!(exact.len(), read.len());
+        }
+    }
+
+    /// Answers, other objects and prose in any order: both readings find the same answer, or both find none. Only an
+    /// object of other fields at the very start is refused in pieces at once.
+    #[test]
+    fn several_objects_are_judged_alike(
+        parts in prop::collection::vec(prop::sample::select(vec![
+            r#"{"a": 1, "b": "x"}"#, r#"{"b": 'x', "a": 1.0}"#, r#"{"a": 2, "b": "x"}"#, r#"{"a": 1}"#, r#"{"c": 1}"#,
+            r#"{"c": {"a": 1, "b": "x"}}"#, r#"{"c": 1, "a": 1, "b": "x"}"#, "{}", "prose", "{prose}", "```json\n", "```", "[", "]", ",",
+            r#"{"a": 1, "b": "#, r#"{"a": 1, "b": "x""#, "null", "\"",
+        ]), 0..6),
+        cuts in cuts(),
+        ignore in any::<bool>(),
+    ) {
+        let signature = parse("q -> a: int, b: str").unwrap();
+        let text = parts.join(" ");
+        let unknown = if ignore { UnknownFields::Ignore } else { UnknownFields::Reject };
+        let reading = Reading::default().with_unknown_fields(unknown);
+        let read = whole(&signature, &text, reading);
+        match (&read, streamed(&signature, &cut(&text, &cuts), reading)) {
+            (Ok(read), Ok((fields, events))) => {
+                prop_assert_eq!(read, &fields, "{}", text);
+                check_events(&fields, &events);
+            }
+            (Ok(_), Err(problem)) => {
+                let at_start = text.starts_with('{') && !text.starts_with("{}") && !text.starts_with("{prose");
+                prop_assert!(
+                    matches!(problem.kind, ViolationKind::Unknown | ViolationKind::Missing) && (at_start || ignore),
+                    "{} for {}", problem, text
+                );
+            }
+            (Err(problems), Ok(_)) => prop_assert!(false, "{} was refused whole: {}", text, problems[0]),
+            (Err(_), Err(_)) => {}
         }
     }
 

@@ -4,12 +4,15 @@
 
 mod bounds;
 mod compose;
+mod contract;
 mod derive;
+mod judging;
 mod laws;
 mod model;
 mod predict;
 mod prompts;
 mod reading;
 mod schemas;
+mod seeded_fuzz;
 mod streaming;
 mod text;

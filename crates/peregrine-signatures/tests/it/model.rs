@@ -10,8 +10,9 @@ use std::task::{Context, Poll, Waker};
 use futures_util::stream;
 use peregrine_core::{
     Capabilities, ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Error, Finish, ModelInfo,
-    Part, Result, ToolCall, Usage,
+    Part, ToolCall, Usage,
 };
+use peregrine_signatures::{Compiled, Contract, Error as SignatureError, Plan, Reading, Reply};
 
 /// Answers in order; asked more often, it fails. Streams in pieces of a few characters.
 pub(crate) struct Script {
@@ -51,7 +52,7 @@ impl Script {
         self.asked.lock().unwrap().clone()
     }
 
-    fn answer(&self, request: &ChatRequest) -> Result<ChatResponse> {
+    fn answer(&self, request: &ChatRequest) -> peregrine_core::Result<ChatResponse> {
         self.asked.lock().unwrap().push(request.clone());
         let answer = self.answers.lock().unwrap().pop_front();
         answer.ok_or_else(|| Error::invalid_request("the script is at its end"))
@@ -63,11 +64,11 @@ impl ChatModel for Script {
         &self.info
     }
 
-    async fn complete(&self, request: &ChatRequest) -> Result<ChatResponse> {
+    async fn complete(&self, request: &ChatRequest) -> peregrine_core::Result<ChatResponse> {
         self.answer(request)
     }
 
-    async fn stream(&self, request: &ChatRequest) -> Result<ChatStream> {
+    async fn stream(&self, request: &ChatRequest) -> peregrine_core::Result<ChatStream> {
         let events: Vec<ChatEvent> = self
             .answer(request)?
             .into_events()
@@ -103,6 +104,16 @@ fn cut(event: ChatEvent) -> Vec<ChatEvent> {
             .collect(),
         other => vec![other],
     }
+}
+
+/// Reads a whole response.
+pub(crate) fn read(
+    signature: &Arc<Compiled>,
+    response: &ChatResponse,
+    reading: Reading,
+) -> Result<Reply, SignatureError> {
+    let contract = Contract::new(signature.clone(), Plan::Prompt);
+    contract.with_reading(reading).read(response)
 }
 
 /// A response that calls tools.

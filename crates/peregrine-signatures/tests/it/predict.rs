@@ -7,8 +7,8 @@ use peregrine_core::{
     Sampling, ToolChoice, ToolResult, ToolSpec, Usage,
 };
 use peregrine_signatures::{
-    ANSWER_TOOL, Error, Extraction, FieldEvent, Fields, Plan, Predict, Signature, Step, ViolationKind, parse,
-    predict,
+    ANSWER_TOOL, Contract, Error, Extraction, FieldEvent, Fields, Plan, Predict, Signature, Step,
+    ViolationKind, parse, predict,
 };
 use serde_json::json;
 
@@ -22,6 +22,10 @@ const BAD: &str = r#"{"urgency": 9, "queue": "billing", "tags": ["money"]}"#;
 
 fn ticket() -> TriageInput {
     TriageInput::new("I was charged twice!")
+}
+
+fn contract(plan: Plan) -> Contract {
+    Contract::new(Triage::compiled().unwrap().clone(), plan)
 }
 
 #[test]
@@ -69,7 +73,6 @@ fn the_strongest_plan_is_chosen_and_recorded() {
 
 #[test]
 fn plans_work_beside_the_callers_tools() {
-    let compiled = Triage::compiled().unwrap();
     let search = ToolSpec::new("search", "", json!({"type": "object"}));
     let request = |choice: ToolChoice| {
         ChatRequest::user("x")
@@ -90,13 +93,13 @@ fn plans_work_beside_the_callers_tools() {
         ),
         (Plan::OfferedTool, ToolChoice::Auto, ToolChoice::Auto),
     ] {
-        let prepared = compiled.prepare(plan, request(asked)).unwrap();
+        let prepared = contract(plan).apply(request(asked)).unwrap();
         assert_eq!(prepared.tool_choice, expected);
         let names: Vec<&str> = prepared.tools.iter().map(|tool| tool.name.as_str()).collect();
         assert_eq!(names, ["search", ANSWER_TOOL]);
     }
-    let native = compiled
-        .prepare(Plan::NativeSchema, request(ToolChoice::Auto))
+    let native = contract(Plan::NativeSchema)
+        .apply(request(ToolChoice::Auto))
         .unwrap();
     assert_eq!((native.tools.len(), native.tool_choice), (1, ToolChoice::Auto));
     assert!(matches!(
@@ -114,24 +117,21 @@ fn plans_work_beside_the_callers_tools() {
     );
 
     let clash = ChatRequest::user("x").with_tools([ToolSpec::new(ANSWER_TOOL, "", json!({}))]);
-    let error = compiled.prepare(Plan::ForcedTool, clash).unwrap_err();
+    let error = contract(Plan::ForcedTool).apply(clash).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidRequest);
 }
 
 #[test]
 fn an_extraction_runs_tools_first_and_repairs_through_its_tool() {
-    let signature = Triage::compiled().unwrap().clone();
     let request = ChatRequest::user("x").with_tools([ToolSpec::new("search", "", json!({"type": "object"}))]);
-    let request = signature.prepare(Plan::ForcedTool, request).unwrap();
-    let mut extraction = Extraction::new(signature, Plan::ForcedTool, request);
+    let contract = contract(Plan::ForcedTool);
+    let request = contract.apply(request).unwrap();
+    let mut extraction: Extraction = Extraction::new(contract, request);
 
     let early = calls([("search", "{}"), (ANSWER_TOOL, GOOD)]);
     let search = early.tool_calls().next().unwrap().clone();
     assert!(matches!(extraction.answered(early).unwrap(), Step::Tools));
-    assert!(matches!(
-        extraction.tools_ran([ToolResult::new(&search, "found")]),
-        Step::Ask
-    ));
+    extraction.tools_ran([ToolResult::new(&search, "found")]);
     let roles: Vec<Role> = extraction
         .request()
         .messages
@@ -276,6 +276,12 @@ async fn all_events<M: ChatModel>(
     events
 }
 
+/// The events of a stream without errors, as texts.
+fn told<M: ChatModel>(predict: &Predict<TriageInput, crate::derive::TriageOutput>, model: &M) -> Vec<String> {
+    let events = run(all_events(predict, model)).into_iter();
+    events.map(|event| event.unwrap().to_string()).collect()
+}
+
 #[test]
 fn a_stream_gives_what_a_call_gives() {
     let cases: [(Set, ChatResponse); 3] = [
@@ -294,11 +300,7 @@ fn a_stream_gives_what_a_call_gives() {
         .unwrap();
         let model = Script::new([answer]).with(set);
         let predict = Predict::of::<Triage>().unwrap();
-        let events = run(all_events(&predict, &model));
-        let told: Vec<String> = events
-            .into_iter()
-            .map(|event| event.unwrap().to_string())
-            .collect();
+        let told = told(&predict, &model);
         assert_eq!(
             told.iter()
                 .filter(|told| told.contains(" = "))
@@ -383,13 +385,9 @@ fn without_early_abort_an_answer_is_read_to_its_end_and_once_more_as_a_whole() {
         .with_early_abort(false)
         .with_max_repairs(0);
     // In pieces, an unknown object is the answer; read as a whole, it is seen to be something else.
-    let text = format!("The input was {{\"ticket\": \"..\"}}. {GOOD}");
+    let text = format!("{{\"ticket\": \"..\"}} was the input. {GOOD}");
     let model = Script::texts([text.as_str()]);
-    let events = run(all_events(&predict, &model));
-    let told: Vec<String> = events
-        .into_iter()
-        .map(|event| event.unwrap().to_string())
-        .collect();
+    let told = told(&predict, &model);
     assert_eq!(
         told,
         ["urgency = 3", r#"queue = "billing""#, r#"tags = ["money"]"#]

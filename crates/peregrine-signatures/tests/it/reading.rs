@@ -2,11 +2,12 @@
 
 use peregrine_core::{ChatResponse, Finish, Part, TextPart};
 use peregrine_signatures::{
-    Error, Exactness, Fields, OutputError, Reading, Reply, UnknownFields, ViolationKind, parse, predict,
+    Error, Exactness, Field, Fields, OutputError, Reading, Reply, Type, UnknownFields, ViolationKind, parse,
+    predict,
 };
 use serde_json::json;
 
-use crate::model::{Script, calls, run};
+use crate::model::{self, Script, calls, run};
 
 const SIGNATURE: &str = "q -> answer, score: float?, tags: list[str], meta: dict[str, any]";
 
@@ -15,8 +16,10 @@ fn read(text: &str) -> Result<(Fields, Exactness), OutputError> {
 }
 
 fn read_as(text: &str, reading: Reading) -> Result<(Fields, Exactness), OutputError> {
-    match parse(SIGNATURE).unwrap().read(&ChatResponse::text(text), reading) {
-        Ok(Reply::Answer { fields, exactness }) => Ok((fields, exactness)),
+    match model::read(&parse(SIGNATURE).unwrap(), &ChatResponse::text(text), reading) {
+        Ok(Reply::Answer {
+            output, exactness, ..
+        }) => Ok((output, exactness)),
         Err(Error::Output(error)) => Err(*error),
         other => panic!("{other:?}"),
     }
@@ -49,6 +52,10 @@ fn what_is_meant_is_read_tolerantly() {
         format!("Sure! Here is the {{json}} you asked for:\n\n{GOOD}\n\nLet me know."),
         format!("<think>\nMaybe {{\"answer\": \"no\"}}?\n</think>\n{GOOD}"),
         format!("[{GOOD}]"),
+        GOOD[..GOOD.len() - 1].to_owned(),
+        format!("```json\n{}\n", &GOOD[..GOOD.len() - 1]),
+        format!("{GOOD}\n\nThat is:\n```json\n{GOOD}\n```"),
+        format!("For {{\"question\": \"why\"}} it is {GOOD}, not {{\"other\": 1}}."),
         serde_json::Value::from(GOOD).to_string(),
         GOOD.replace("]", ",]").replace('}', ",}"),
         GOOD.replace("null", "None").replace("true", "True"),
@@ -77,11 +84,27 @@ fn what_is_meant_is_read_tolerantly() {
 fn what_could_mean_something_else_is_refused() {
     for (text, kind_of) in [
         // Cut off, anywhere: nothing is completed.
-        (&GOOD[..GOOD.len() - 1], ViolationKind::CutOff),
+        (&GOOD[..GOOD.len() - 2], ViolationKind::CutOff),
+        (
+            r#"{"answer": "a", "tags": [], "meta": {}, "score": 12"#,
+            ViolationKind::CutOff,
+        ),
+        (
+            r#"{"answer": "a", "tags": [], "meta": {}, "score": null, "#,
+            ViolationKind::CutOff,
+        ),
+        (
+            r#"{"answer": "a", "score": null, "meta": {}, "tags": ["a""#,
+            ViolationKind::CutOff,
+        ),
+        (
+            r#"{"answer": "a", "score": null, "meta": {}"#,
+            ViolationKind::CutOff,
+        ),
         (&GOOD[..GOOD.len() - 3], ViolationKind::CutOff),
         (&GOOD[..20], ViolationKind::CutOff),
         (
-            r#"{"answer": "a", "score": 0.5, "tags": ["a", "b"], "meta": {}"#,
+            r#"{"answer": "a", "score": 0.5, "tags": ["a", "b"], "meta": {"#,
             ViolationKind::CutOff,
         ),
         (r#"{"answer": "a", "score": 1"#, ViolationKind::CutOff),
@@ -117,12 +140,24 @@ fn what_could_mean_something_else_is_refused() {
             ViolationKind::Syntax,
         ),
         (
+            r#"{"answer": "a"; "score": null, "tags": [], "meta": {}}"#,
+            ViolationKind::Syntax,
+        ),
+        (
+            r#"{"answer": "a", "score": null, "tags": ["a"; "b"], "meta": {}}"#,
+            ViolationKind::Syntax,
+        ),
+        (
+            r#"{"answer" = "a", "score": null, "tags": [], "meta": {}}"#,
+            ViolationKind::NoAnswer,
+        ),
+        (
             r#"{"answer": "a", "score": .5, "tags": [], "meta": {}}"#,
             ViolationKind::Syntax,
         ),
         (
             r#"{"answer": "a", "score": 1e999, "tags": [], "meta": {}}"#,
-            ViolationKind::Syntax,
+            ViolationKind::Range,
         ),
         (
             r#"{"answer": "a", "score": NaN, "tags": [], "meta": {}}"#,
@@ -146,6 +181,10 @@ fn what_could_mean_something_else_is_refused() {
         (
             r#"{answer: "a", "score": 1, "tags": [], "meta": {"x": {"y": 1, "y": 1}}}"#,
             ViolationKind::Duplicate,
+        ),
+        (
+            r#"{"answer": "a", "score": 1, "tags": [], "meta": {}} {"answer": "b", "score": 1, "tags": [], "meta": {}}"#,
+            ViolationKind::Ambiguous,
         ),
         // No answer.
         ("", ViolationKind::NoAnswer),
@@ -208,9 +247,74 @@ fn unknown_fields_are_refused_or_dropped_as_asked() {
 }
 
 #[test]
+fn numbers_are_read_as_they_were_written_or_not_at_all() {
+    let signature = peregrine_signatures::SignatureSpec::parse("q -> n: int?, f: float?, x: any")
+        .unwrap()
+        .with_output(Field::of::<f32>("single"))
+        .with_output(Field::of::<u128>("wide"))
+        .with_output(Field::new("half", Type::Number).with_one_of([0.5, 1.0]))
+        .with_output(Field::new("step", Type::Integer).with_one_of([1, 2]))
+        .compile()
+        .unwrap();
+    let fits = json!({"n": null, "f": null, "x": null, "single": 0, "wide": 0, "half": 0.5, "step": 1});
+    let read = |field: &str, number: &str| {
+        let text = fits.to_string();
+        let old = format!("\"{field}\":{}", fits[field]);
+        assert!(text.contains(&old), "{text}");
+        let text = text.replace(&old, &format!("\"{field}\":{number}"));
+        match model::read(&signature, &ChatResponse::text(text), Reading::default()) {
+            Ok(Reply::Answer { output, .. }) => output[field].to_string(),
+            Err(Error::Output(error)) => error.problems[0].to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    for (field, number, told) in [
+        ("n", "18446744073709551615", "18446744073709551615"),
+        ("n", "-9223372036854775808", "-9223372036854775808"),
+        ("n", "9007199254740991.0", "9007199254740991"),
+        ("n", "1e3", "1000"),
+        ("f", "0.1", "0.1"),
+        ("f", "9007199254740993", "9007199254740993"),
+        ("half", "1", "1.0"),
+        ("step", "2.0", "2"),
+        ("single", "3.4028234e38", "3.4028234e+38"),
+    ] {
+        assert_eq!(read(field, number), told, "{number}");
+    }
+    for (field, number, told) in [
+        (
+            "n",
+            "18446744073709551616",
+            "`n`: expected integer, found 1.8446744073709552e+19",
+        ),
+        // Which of two integers it was can not be told any more.
+        (
+            "n",
+            "9007199254740993.0",
+            "`n`: expected integer, found 9007199254740992.0",
+        ),
+        (
+            "n",
+            "-9007199254740992.0",
+            "`n`: expected integer, found -9007199254740992.0",
+        ),
+        ("n", "1e400", "`n`: expected a number of 64 bits, found `1e400`"),
+        ("f", "-1e400", "`f`: expected a number of 64 bits, found `-1e400`"),
+        ("x", "1e400", "`x`: expected a number of 64 bits, found `1e400`"),
+        ("f", "NaN", "`f`: expected `true`, `false` or `null`, found `NaN`"),
+        ("f", "1.e5", "`f`: expected a JSON number, found `1.e5`"),
+        ("single", "1e39", "`single`: expected number, found 1e+39"),
+        ("half", "0.75", "`half`: expected 0.5 | 1.0, found 0.75"),
+        ("step", "1.5", "`step`: expected 1 | 2, found 1.5"),
+    ] {
+        assert_eq!(read(field, number), told, "{number}");
+    }
+}
+
+#[test]
 fn an_answer_by_its_tool_is_read_from_the_call() {
     let signature = parse("q -> answer").unwrap();
-    let read = |response: &ChatResponse| signature.read(response, Reading::default());
+    let read = |response: &ChatResponse| model::read(&signature, response, Reading::default());
     let one = calls([("final_answer", r#"{"answer": "a"}"#)]);
     assert!(matches!(read(&one), Ok(Reply::Answer { .. })));
     let same = calls([
@@ -237,7 +341,7 @@ fn a_refusal_is_no_misfit() {
         data: None,
     });
     let refused = ChatResponse::new(vec![refusal], Finish::Stop);
-    let error = signature.read(&refused, Reading::default()).unwrap_err();
+    let error = model::read(&signature, &refused, Reading::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the model declined to answer: I would rather not."
@@ -245,7 +349,7 @@ fn a_refusal_is_no_misfit() {
     assert_eq!(error.kind(), peregrine_core::ErrorKind::ContentFilter);
     let withheld = ChatResponse::new(Vec::new(), Finish::ContentFilter);
     assert!(matches!(
-        signature.read(&withheld, Reading::default()),
+        model::read(&signature, &withheld, Reading::default()),
         Err(Error::Refused { .. })
     ));
 }
@@ -255,7 +359,7 @@ fn an_answer_at_its_length_limit_is_known_to_be_cut_off() {
     let signature = parse("q -> answer").unwrap();
     let mut response = ChatResponse::text("I will now write");
     response.finish = Finish::Length;
-    let error = signature.read(&response, Reading::default()).unwrap_err();
+    let error = model::read(&signature, &response, Reading::default()).unwrap_err();
     assert_eq!(error.kind(), peregrine_core::ErrorKind::Truncated);
     assert!(!error.is_retryable());
 }
@@ -284,10 +388,10 @@ fn null_stands_for_absence_only_where_absence_is_allowed() {
     }
 
     let compiled = List::compiled().unwrap();
-    let read = |text: &str| compiled.read(&ChatResponse::text(text), Reading::default());
+    let read = |text: &str| model::read(compiled, &ChatResponse::text(text), Reading::default());
     // Strict modes require every field, so models write null where a field may be absent.
     let text = r#"{"item": {"name": "a", "tags": null, "size": null}}"#;
-    let Ok(Reply::Answer { fields, .. }) = read(text) else {
+    let Ok(Reply::Answer { output: fields, .. }) = read(text) else {
         panic!("{text} fits")
     };
     assert_eq!(

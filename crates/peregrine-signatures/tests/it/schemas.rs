@@ -1,8 +1,11 @@
 //! Golden tests of the schemas that providers are sent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use peregrine_signatures::{Field, JsonSchema, Signature, SignatureSpec, Type, schemars};
+use peregrine_signatures::{
+    Compiled, Composition, Field, JsonSchema, Signature, SignatureSpec, Stage, Type, schemars,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -63,7 +66,7 @@ struct Contract {
 #[test]
 fn the_schema_is_plain_and_in_the_authors_order() {
     let compiled = Contract::compiled().unwrap();
-    let party = r##"{"type":"object","description":"A party to a contract.","properties":{"name":{"type":"string","description":"as written"},"age":{"type":["integer","null"],"minimum":0,"maximum":255},"role":{"type":"string","enum":["Buyer","Seller"]},"aliases":{"type":"array","items":{"type":"string"}},"parent":{"anyOf":[{"$ref":"#/$defs/Party"},{"type":"null"}]}},"required":["name","role"],"additionalProperties":false}"##;
+    let party = r##"{"type":"object","description":"A party to a contract.","properties":{"name":{"type":"string","description":"as written"},"age":{"type":["integer","null"],"minimum":0,"maximum":255},"role":{"type":"string","enum":["Buyer","Seller"]},"aliases":{"type":"array","items":{"type":"string"}},"parent":{"anyOf":[{"$ref":"#/$defs/Party"},{"type":"null"}]}},"required":["name","age","role","parent"],"additionalProperties":false}"##;
     let clause = |rest: &str| {
         format!(
             r#"{{"type":"object","properties":{{"number":{{"type":"integer","minimum":0}},{rest},"additionalProperties":false}}"#
@@ -164,4 +167,106 @@ fn a_choice_or_null_keeps_its_null() {
         compiled.schema().value()["properties"]["kind"],
         json!({"anyOf": [{"type": "string", "enum": ["a", "b"]}, {"type": "null"}]})
     );
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(crate = "schemars")]
+struct Options {
+    plain: Option<u8>,
+    any: Option<Value>,
+    inner: Option<Box<Options>>,
+    #[serde(default)]
+    by_default: Option<u8>,
+    #[serde(default)]
+    list: Vec<u8>,
+}
+
+/// Make.
+#[derive(Signature)]
+struct Make {
+    #[input]
+    text: String,
+    #[output]
+    made: Options,
+}
+
+/// Use.
+#[derive(Signature)]
+struct Use {
+    #[input]
+    made: Options,
+    #[output]
+    text: String,
+}
+
+#[test]
+fn an_option_is_a_value_or_null_and_not_nothing() {
+    let compiled = Make::compiled().unwrap();
+    let required = &compiled.schema().value()["$defs"]["Options"]["required"];
+    assert_eq!(*required, json!(["plain", "any", "inner"]));
+    let problems = |answer: Value| match crate::model::read(
+        compiled,
+        &peregrine_core::ChatResponse::text(json!({"made": answer}).to_string()),
+        Default::default(),
+    ) {
+        Ok(_) => Vec::new(),
+        Err(peregrine_signatures::Error::Output(error)) => {
+            error.problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        }
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(
+        problems(json!({"plain": null, "any": null, "inner": null})),
+        [""; 0]
+    );
+    assert_eq!(
+        problems(json!({"any": 1, "inner": null, "list": null})),
+        ["`made.plain`: expected integer from 0 to 255 or null, found nothing"]
+    );
+    assert_eq!(
+        problems(json!({"plain": 1, "inner": {"plain": 1, "any": 1}})),
+        [
+            "`made.inner.inner`: expected object or null, found nothing",
+            "`made.any`: expected any JSON value, found nothing"
+        ]
+    );
+    // A schema by hand says itself what must be there.
+    let by_hand = SignatureSpec::new("s")
+        .with_input(Field::new("a", Type::Text))
+        .with_output(Field::new(
+            "b",
+            Type::Schema(
+                json!({"type": "object", "properties": {"x": {"type": ["integer", "null"]}}}).into(),
+            ),
+        ))
+        .compile()
+        .unwrap();
+    assert_eq!(by_hand.schema().value()["properties"]["b"]["required"], json!([]));
+    // So a value with options can be wired to an input of its type; what serde fills in itself may be absent.
+    let wired = |first: &Arc<Compiled>, second: &Arc<Compiled>| {
+        Composition::sequential("s", [Stage::new(first.clone()), Stage::new(second.clone())])
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    let error = wired(compiled, Use::compiled().unwrap()).unwrap_err();
+    assert!(error.contains("its field `by_default` may be absent"), "{error}");
+    let make = |ty: Type| {
+        SignatureSpec::parse("text -> n: int")
+            .unwrap()
+            .with_output(Field::new("made", ty))
+    };
+    let take = |ty: Type| {
+        SignatureSpec::parse("n: int -> told")
+            .unwrap()
+            .with_input(Field::new("made", ty))
+    };
+    let made = make(Type::of::<Plain>()).compile().unwrap();
+    wired(&made, &take(Type::of::<Plain>()).compile().unwrap()).unwrap();
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(crate = "schemars")]
+struct Plain {
+    plain: Option<u8>,
+    inner: Option<Box<Plain>>,
 }

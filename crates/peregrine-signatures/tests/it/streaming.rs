@@ -168,7 +168,7 @@ fn an_answer_is_found_behind_prose_fences_and_thoughts() {
     for cut_off in [
         "",
         "no answer here",
-        "{\"answer\": \"a\"",
+        "{\"answer\": \"a",
         "{\"answer",
         "<think>still",
     ] {
@@ -245,6 +245,86 @@ fn unknown_fields_can_be_dropped() {
         serde_json::Value::Object(fields).to_string(),
         r#"{"answer":"a","list":["l"]}"#
     );
+}
+
+#[test]
+fn a_key_whose_value_is_not_kept_counts_all_the_same() {
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[schemars(crate = "schemars")]
+    #[allow(dead_code, reason = "only its schema is used")]
+    struct Item {
+        #[serde(default)]
+        tags: Vec<u8>,
+    }
+    let signature = peregrine_signatures::SignatureSpec::parse("q -> answer")
+        .unwrap()
+        .with_output(peregrine_signatures::Field::of::<Item>("item"))
+        .compile()
+        .unwrap();
+    let reading = Reading::default().with_unknown_fields(UnknownFields::Ignore);
+    for (text, path) in [
+        (
+            r#"{"answer": "a", "item": {"tags": null, "tags": [1]}}"#,
+            "item.tags",
+        ),
+        (
+            r#"{"answer": "a", "item": {"tags": [1], "tags": null}}"#,
+            "item.tags",
+        ),
+        (r#"{"why": 1, "answer": "a", "item": {}, "why": 1}"#, "why"),
+        (
+            r#"{"why": [{"x": 1, "x": 1}], "answer": "a", "item": {}}"#,
+            "why[0].x",
+        ),
+    ] {
+        let mut parser = FieldParser::with_reading(&signature, reading);
+        let problem = parser.push(text, &mut Vec::new()).unwrap_err();
+        assert_eq!(
+            (problem.kind, problem.path.as_str()),
+            (ViolationKind::Duplicate, path)
+        );
+        let response = peregrine_core::ChatResponse::text(text);
+        let Err(peregrine_signatures::Error::Output(error)) =
+            crate::model::read(&signature, &response, reading)
+        else {
+            panic!("{text} was read")
+        };
+        assert_eq!(error.problems[0], problem);
+    }
+}
+
+#[test]
+fn objects_around_the_answer_are_told_from_it() {
+    let signature = parse("q -> answer, n: int").unwrap();
+    let answer = r#"{"answer": "a", "n": 1}"#;
+    let expected = ["answer += a", r#"answer = "a""#, "n = 1"];
+    for text in [
+        format!("The input {{\"q\": \"x\", \"m\": [{{\"answer\": 1}}]}} gives {answer}."),
+        format!("```json\n{answer}\n```\nAgain: {{\"n\": 1.0, \"answer\": 'a'}}"),
+        format!("{answer} for {{\"q\": \"x\"}}"),
+    ] {
+        let (events, ended) = told(&signature, &[&text]);
+        let (by_chars, again) = told(&signature, &chars(&text));
+        assert_eq!(
+            (events.as_slice(), by_chars.as_slice()),
+            (&expected.map(str::to_owned)[..], &expected.map(str::to_owned)[..]),
+            "{text}"
+        );
+        assert_eq!(ended.unwrap(), r#"{"answer":"a","n":1}"#);
+        again.unwrap();
+    }
+    for (text, kind) in [
+        (
+            format!("{answer} or {{\"answer\": \"b\"}}"),
+            ViolationKind::Ambiguous,
+        ),
+        ("So {\"q\": 1, \"answer\":".to_owned(), ViolationKind::Unknown),
+        ("So {\"q\": 1} and no more".to_owned(), ViolationKind::Unknown),
+        (format!("{answer} or {{\"answer\": \"b"), ViolationKind::CutOff),
+    ] {
+        let (_, ended) = told(&signature, &chars(&text));
+        assert_eq!(ended.unwrap_err().kind, kind, "{text}");
+    }
 }
 
 #[test]

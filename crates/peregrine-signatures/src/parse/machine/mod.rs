@@ -11,8 +11,10 @@
 //! error: there is no way back, because what was read was told to the caller.
 
 mod escape;
+mod outer;
 mod value;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -38,7 +40,11 @@ pub(super) struct Machine {
     /// The field of the outermost object that is being read.
     field: Option<Arc<str>>,
     committed: bool,
+    /// What the outermost object is that is being read.
+    outer: Outer,
     found: Vec<Fields>,
+    /// What is wrong with the first object that was passed over because none of its fields was asked for.
+    passed: Option<Violation>,
     seen_bytes: usize,
     tolerated: bool,
 }
@@ -94,6 +100,19 @@ enum Escape {
     },
 }
 
+/// What an outermost object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outer {
+    /// The answer.
+    Answer,
+    /// It stands behind prose and may be part of it: its first key will tell.
+    Undecided,
+    /// It began with this key, which nobody asked for: it is passed over, unless a field follows that was asked for.
+    Passed(String),
+    /// It stands behind the answer.
+    Later,
+}
+
 /// What a value must fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
@@ -111,6 +130,8 @@ enum Frame {
     Object {
         rule: Rule,
         map: Fields,
+        /// Keys whose values are not kept; a second value is a misfit all the same.
+        dropped: HashSet<String>,
         key: String,
         /// Where among the fields the next one probably stands.
         next: usize,
@@ -170,7 +191,9 @@ impl Machine {
             token: Token::default(),
             field: None,
             committed: false,
+            outer: Outer::Answer,
             found: Vec::new(),
+            passed: None,
             seen_bytes: 0,
             tolerated: false,
         }
@@ -205,7 +228,10 @@ impl Machine {
     }
 
     /// The objects, once the text is at its end; none if there are none.
-    pub(super) fn finish(&mut self) -> Result<Vec<Fields>, Violation> {
+    pub(super) fn finish(&mut self, shape: &Shape) -> Result<Vec<Fields>, Violation> {
+        if let Some(answer) = self.all_but_its_bracket(shape) {
+            return Ok(vec![answer]);
+        }
         let is_open = self.committed && !self.stack.is_empty();
         let may_be_open =
             self.found.is_empty() && (!self.stack.is_empty() || matches!(self.state, State::Thinking(_)));
@@ -213,7 +239,10 @@ impl Machine {
             let cut_off = Violation::new(ViolationKind::CutOff, "the rest of the answer", "its end");
             return Err(self.at_path(cut_off));
         }
-        Ok(std::mem::take(&mut self.found))
+        match (self.found.is_empty(), self.passed.take()) {
+            (true, Some(problem)) => Err(problem),
+            _ => Ok(std::mem::take(&mut self.found)),
+        }
     }
 
     /// Looks at one byte, or at a run of bytes of one meaning, and moves `at` behind it. A byte that ends a number or
@@ -251,10 +280,7 @@ impl Machine {
                     return Ok(());
                 }
                 self.committed = false;
-                let rule = self
-                    .shape
-                    .as_ref()
-                    .map_or(Rule::Free, |shape| Rule::Node(shape.root()));
+                let rule = self.begin_outer();
                 self.open_object(rule);
             }
             State::Text(escape) => return self.text_step(piece, at, escape, events),
@@ -361,7 +387,14 @@ impl Machine {
             }
             b'-' | b'0'..=b'9' => self.begin_token(Start::Number, State::Number, byte)?,
             b't' | b'f' | b'T' | b'F' => self.begin_token(Start::Bool, State::Word, byte)?,
-            b'n' | b'N' => self.begin_token(Start::Null, State::Word, byte)?,
+            b'n' => self.begin_token(Start::Null, State::Word, byte)?,
+            // `None`, or `NaN`, which is no value: only its end tells.
+            b'N' => {
+                self.token.text.clear();
+                self.token.text.push('N');
+                self.token.rule = None;
+                self.state = State::Word;
+            }
             _ => return Err(Fail::Syntax("a value")),
         }
         *at += 1;
@@ -445,7 +478,15 @@ impl Machine {
 
     fn end_number(&mut self, events: &mut Vec<FieldEvent>) -> Result<(), Fail> {
         let number = serde_json::from_str::<serde_json::Number>(&self.token.text);
-        let number = number.map_err(|_| Fail::Syntax("a JSON number"))?;
+        let number = number.map_err(|_| {
+            // A number of JSON all the same, if only its size is the matter.
+            match self.token.text.parse::<f64>() {
+                Ok(float) if float.is_infinite() => {
+                    self.no_value(ViolationKind::Range, "a number of 64 bits")
+                }
+                _ => self.no_value(ViolationKind::Syntax, "a JSON number"),
+            }
+        })?;
         let rule = self.token.rule.take().unwrap_or(Rule::Free);
         self.complete(Value::Number(number), rule, true, events)
     }
@@ -455,11 +496,24 @@ impl Machine {
             "true" | "True" => Value::Bool(true),
             "false" | "False" => Value::Bool(false),
             "null" | "None" => Value::Null,
-            _ => return Err(Fail::Syntax("`true`, `false` or `null`")),
+            _ => {
+                return Err(self
+                    .no_value(ViolationKind::Syntax, "`true`, `false` or `null`")
+                    .into());
+            }
         };
         self.tolerated |= self.token.text.starts_with(|c: char| c.is_ascii_uppercase());
-        let rule = self.token.rule.take().unwrap_or(Rule::Free);
+        let rule = match self.token.rule.take() {
+            Some(rule) => rule,
+            None => self.begin(Start::of(&value))?,
+        };
         self.complete(value, rule, true, events)
+    }
+
+    /// What is wrong with a token that has come to its end.
+    fn no_value(&self, kind: ViolationKind, expected: &str) -> Violation {
+        let found = format!("`{}`", excerpt(&self.token.text, FOUND_EXCERPT));
+        self.at_path(Violation::new(kind, expected, found))
     }
 
     fn key_read(&mut self) {

@@ -1,27 +1,31 @@
 //! What a value must fit, from its first character to its last, and where it goes when it is complete.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
+use super::outer::unasked;
 use super::{Close, Fail, Frame, Machine, Rule, State};
 use crate::error::{Violation, ViolationKind};
 use crate::inputs::Fields;
 use crate::parse::fields::{FieldEvent, FieldPath};
-use crate::parse::{UnknownFields, ambiguous, exact, too_deep};
-use crate::shape::{Checker, Kind, NodeId, Start, found_text, unknown_field};
+use crate::parse::{UnknownFields, exact, too_deep};
+use crate::shape::{Checker, Kind, NodeId, Start, found_text};
 
 impl Machine {
     /// A key and its colon are there: finds out what its value must fit.
     pub(super) fn commit_key(&mut self) -> Result<(), Fail> {
-        if !self.committed && self.shape.is_some() && !self.found.is_empty() {
-            return Err(ambiguous().into());
-        }
         self.committed = true;
+        if self.stack.len() == 1 {
+            self.commit_outer()?;
+        }
         self.state = State::Value(Close::No);
         let is_outermost = self.stack.len() == 1;
         let reading = self.reading;
         let Some(Frame::Object {
             rule,
             map,
+            dropped,
             key,
             next,
             value_rule,
@@ -30,7 +34,7 @@ impl Machine {
         else {
             unreachable!("a key stands in an object");
         };
-        let is_twice = map.contains_key(key.as_str());
+        let is_twice = map.contains_key(key.as_str()) || dropped.contains(key.as_str());
         *value_optional = false;
         *value_rule = match (*rule, self.shape.as_ref()) {
             (Rule::Node(id), Some(shape)) => {
@@ -57,8 +61,7 @@ impl Machine {
                         Some(None) => Rule::Free,
                         None if reading.unknown_fields == UnknownFields::Ignore => Rule::Skip,
                         None => {
-                            let mut problem = unknown_field(object, key, &Value::Null);
-                            "a value".clone_into(&mut problem.found);
+                            let problem = unasked(object, key);
                             return Err(self.within_outer(problem).into());
                         }
                     },
@@ -140,6 +143,7 @@ impl Machine {
         self.stack.push(Frame::Object {
             rule,
             map: Fields::new(),
+            dropped: HashSet::new(),
             key: String::new(),
             next: 0,
             value_rule: Rule::Free,
@@ -195,10 +199,13 @@ impl Machine {
             (Some(Frame::Object { map, key, .. }), value) if is_kept => {
                 map.insert(std::mem::take(key), value);
             }
+            (Some(Frame::Object { dropped, key, .. }), _) => {
+                dropped.insert(std::mem::take(key));
+            }
             (Some(Frame::List { items, .. }), value) if is_kept => items.push(value),
-            (Some(_), _) => {}
+            (Some(Frame::List { .. }), _) => {}
             (None, Value::Object(map)) => {
-                self.found.push(map);
+                self.close_outer(map)?;
                 self.committed = false;
                 self.state = State::Seek;
             }
