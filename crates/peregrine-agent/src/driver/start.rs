@@ -1,0 +1,257 @@
+//! How a driver begins: with a new run, with one that was stopped, or with one that was begun elsewhere.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use futures_util::stream;
+use peregrine_core::{Clock as _, RunId, SystemClock};
+use peregrine_signatures::Compiled;
+use peregrine_tools::Cancellation;
+
+use super::budgets::Sizes;
+use super::ops::{Done, Ops};
+use super::{Driver, nothing_asked};
+use crate::agent::Inner;
+use crate::error::{ConfigProblem, Error, RunError};
+use crate::hooks::{BoundHooks, HookContext};
+use crate::input::{Input, Resumption};
+use crate::output::{CalledTool, RunReport};
+use crate::run::{Effect, Event, Form, More, Run, RunSpec};
+
+/// What a driver begins with.
+pub(crate) struct Setup {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) spec: Arc<RunSpec>,
+    pub(crate) signature: Option<Arc<Compiled>>,
+    pub(crate) streaming: bool,
+    pub(crate) start: Start,
+}
+
+/// How a run begins.
+pub(crate) enum Start {
+    New(Input),
+    /// It was stopped, and goes on.
+    Resumed(Box<Resumption>, More),
+    /// It was begun elsewhere, and this is what it asks for next.
+    Begun(Box<Run>, RunId, Vec<Effect>),
+}
+
+impl Start {
+    /// The error of a run that cannot even begin.
+    pub(crate) fn failed(&self, error: impl Into<Error>) -> RunError {
+        let mut report = RunReport::new(match self {
+            Self::New(input) => run_id(input),
+            Self::Begun(_, id, _) => *id,
+            Self::Resumed(resumption, _) => resumption.run.id().unwrap_or_else(new_run_id),
+        });
+        match self {
+            Self::New(_) | Self::Begun(..) => RunError::new(error, report),
+            Self::Resumed(resumption, _) => {
+                let run = &resumption.run;
+                let counts = run.counts();
+                report.messages = run.messages();
+                (report.steps, report.usage, report.cost) = (counts.steps, counts.usage, counts.cost);
+                report.tool_calls = called_before(run);
+                RunError::new(error, report).with_run(Some(run.clone()))
+            }
+        }
+    }
+}
+
+pub(crate) fn run_id(input: &Input) -> RunId {
+    input.run_id.unwrap_or_else(new_run_id)
+}
+
+fn new_run_id() -> RunId {
+    let mut random = [0; 10];
+    fastrand::fill(&mut random);
+    RunId::from_parts(SystemClock.unix().0, random)
+}
+
+impl Driver {
+    pub(crate) fn new(setup: Setup) -> Result<Self, RunError> {
+        let Setup {
+            inner,
+            mut spec,
+            signature,
+            streaming,
+            start,
+        } = setup;
+        if let Err(error) = inner.check() {
+            return Err(start.failed(error));
+        }
+        let (id, scope, parent, cancellation) = match &start {
+            Start::New(input) => {
+                if input.messages.is_empty() {
+                    return Err(start.failed(nothing_asked()));
+                }
+                if input.scope.is_some() && input.scope != spec.template.scope {
+                    Arc::make_mut(&mut spec).template.scope.clone_from(&input.scope);
+                }
+                (
+                    run_id(input),
+                    spec.template.scope.clone(),
+                    input.budget.clone(),
+                    input.cancellation.clone(),
+                )
+            }
+            Start::Resumed(resumption, _) => {
+                let Resumption {
+                    run,
+                    budget,
+                    cancellation,
+                } = &**resumption;
+                if let Some(problem) = misfit(run, &inner, signature.is_some()) {
+                    return Err(start.failed(Error::Config(ConfigProblem::Resume { problem })));
+                }
+                (
+                    run.id().unwrap_or_else(new_run_id),
+                    run.spec().template.scope.clone(),
+                    budget.clone(),
+                    cancellation.clone(),
+                )
+            }
+            Start::Begun(run, id, _) => (
+                *id,
+                run.spec().template.scope.clone(),
+                None,
+                Cancellation::never(),
+            ),
+        };
+        let budget = match inner.budget_of_run(parent) {
+            Ok(budget) => budget,
+            Err(problem) => return Err(start.failed(Error::Config(problem))),
+        };
+        let mut deadline = None;
+        if let (Some(budget), Some(timer)) = (&budget, &inner.timer) {
+            let now = timer.now();
+            budget.start(now);
+            deadline = budget
+                .remaining_time(now)
+                .map(|(remaining, limit)| (timer.sleep(remaining), limit));
+        } else if let Some(budget) = &budget {
+            let now = SystemClock.now();
+            budget.start(now);
+            if budget.remaining_time(now).is_some() {
+                let what = "the limit on time of a budget".to_owned();
+                return Err(start.failed(Error::Config(ConfigProblem::NoTimer { what })));
+            }
+        }
+        let hooks = (!inner.hooks.is_empty())
+            .then_some(())
+            .and(inner.timer.clone())
+            .map(|timer| BoundHooks {
+                hooks: inner.hooks.clone(),
+                context: HookContext {
+                    run: id,
+                    scope: scope.clone(),
+                    thread: 0,
+                    turn: 0,
+                },
+                timer,
+                failures: Arc::new(AtomicU32::new(0)),
+            });
+        let mut driver = Self {
+            run: Run::new(spec).with_id(id),
+            inner,
+            signature,
+            run_id: id,
+            scope,
+            streaming,
+            todo: VecDeque::new(),
+            ops: Ops::default(),
+            out: VecDeque::new(),
+            budget,
+            sizes: Sizes::default(),
+            deadline,
+            cancelled: (!cancellation.can_never_fire()).then(|| cancellation.cancelled()),
+            hooks,
+            reads: BTreeMap::new(),
+            tools: BTreeMap::new(),
+            called: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            open: BTreeMap::new(),
+            report: RunReport::new(id),
+            model_errors: BTreeMap::new(),
+            signature_errors: BTreeMap::new(),
+            result: None,
+            is_over: false,
+        };
+        driver.start(start);
+        Ok(driver)
+    }
+
+    fn start(&mut self, start: Start) {
+        match start {
+            Start::New(input) => match self.hooks.clone() {
+                None => self.feed(Event::Started {
+                    input: input.messages,
+                }),
+                Some(hooks) => {
+                    let mut input = input.messages;
+                    let begun = async move {
+                        Done::of(match hooks.before_run(&mut input).await {
+                            Ok(()) => Event::Started { input },
+                            Err(veto) => Event::Vetoed { call: None, veto },
+                        })
+                    };
+                    self.ops.push(None, 0, Box::pin(stream::once(begun)), None);
+                }
+            },
+            Start::Resumed(resumption, more) => {
+                self.run = resumption.run.with_id(self.run_id);
+                self.report.tool_calls = called_before(&self.run);
+                for (thread, turn, is_open) in self.run.turns() {
+                    self.turns.insert(thread, turn);
+                    if is_open {
+                        self.open.insert(thread, turn);
+                    }
+                }
+                self.feed(Event::Resumed { more });
+            }
+            Start::Begun(run, id, effects) => {
+                self.run = run.with_id(id);
+                self.todo.extend(effects);
+            }
+        }
+    }
+}
+
+/// Why a stopped run cannot go on with this agent, if it cannot.
+fn misfit(run: &Run, inner: &Inner, is_typed: bool) -> Option<String> {
+    let spec = run.spec();
+    if run.ended().is_some() {
+        return Some("it is over".to_owned());
+    }
+    if run.paused().is_none() {
+        return Some("it was not stopped".to_owned());
+    }
+    match (spec.form == Form::Answer, is_typed) {
+        (true, false) => return Some("its answer has a form; go on with it by `resume_as`".to_owned()),
+        (false, true) => return Some("its answer has no form; go on with it by `resume`".to_owned()),
+        _ => {}
+    }
+    if spec.models as usize > inner.models.len() {
+        let (needs, has) = (spec.models, inner.models.len());
+        return Some(format!("it may ask {needs} models, and the agent has {has}"));
+    }
+    if spec.has_memory && inner.memory.is_none() {
+        return Some("it is to be remembered, and the agent has no memory (`with_memory`)".to_owned());
+    }
+    None
+}
+
+/// What a stopped run had called, for the report of the whole.
+fn called_before(run: &Run) -> Vec<CalledTool> {
+    let called = run.tool_results().into_iter();
+    called
+        .map(|(call, ok)| CalledTool {
+            call_id: call.id,
+            name: call.name,
+            arguments: call.arguments,
+            ok,
+        })
+        .collect()
+}

@@ -1,0 +1,23 @@
+//! Integration tests of the agent crate.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod budget;
+mod budget_model;
+mod budget_queue;
+mod budget_race;
+mod cancel;
+mod hooks;
+mod hostile;
+mod limits;
+mod lint;
+mod loopback;
+mod machine;
+mod matrix;
+mod paths;
+mod resume;
+mod strategies;
+mod streams;
+mod support;
+mod tools;
+mod typed;
+mod window;
