@@ -5,8 +5,16 @@
 
 #![allow(clippy::print_stderr, reason = "a command talks to its user there")]
 
+mod agent;
 mod chat;
+mod ckpt;
+mod failure;
 mod output;
+mod plan;
+mod provider;
+mod request;
+mod script;
+mod tools;
 mod version;
 
 use std::process::ExitCode;
@@ -15,6 +23,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use peregrine_core::{Error, TimeoutStage, TransportError};
 
+use crate::failure::Failure;
 use crate::output::Output;
 
 /// Drives Peregrine from scripts and other languages: JSON lines in, JSON lines out.
@@ -34,6 +43,13 @@ enum Command {
     Version(version::Arguments),
     /// Send one chat request, given as a JSON object on standard input.
     Chat(chat::Arguments),
+    /// Run an agent with built-in tools on the request on standard input.
+    Agent(agent::Arguments),
+    /// Write, verify, load and fork the journals of runs.
+    #[command(subcommand)]
+    Ckpt(ckpt::Command),
+    /// Run a plan of steps that depend on each other.
+    Plan(plan::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -53,27 +69,27 @@ fn main() -> ExitCode {
         match timeout_ms.map(Duration::from_millis) {
             None => work.await,
             Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-                Err(Error::from(TransportError::timeout(
-                    TimeoutStage::Total,
-                    limit,
-                    "the command",
-                )))
+                let late = TransportError::timeout(TimeoutStage::Total, limit, "the command");
+                Err(Error::from(late).into())
             }),
         }
     });
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            output.error(&error);
+        Err(failure) => {
+            output.failure(&failure);
             ExitCode::from(3)
         }
     }
 }
 
-async fn run(command: Command, output: &mut Output) -> Result<(), Error> {
+async fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
     match command {
-        Command::Version(arguments) => version::run(&arguments, output),
-        Command::Chat(arguments) => chat::run(arguments, output).await,
+        Command::Version(arguments) => Ok(version::run(&arguments, output).await?),
+        Command::Chat(arguments) => Ok(chat::run(arguments, output).await?),
+        Command::Agent(arguments) => agent::run(arguments, output).await,
+        Command::Ckpt(command) => Ok(ckpt::run(command, output).await?),
+        Command::Plan(arguments) => Ok(plan::run(arguments, output).await?),
     }
 }

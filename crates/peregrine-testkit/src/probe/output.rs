@@ -2,9 +2,11 @@
 
 use std::io::{self, Write as _};
 
-use peregrine_core::{Error, ErrorKind};
+use peregrine_core::{Error, ErrorKind, Usage};
 use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::failure::Failure;
 
 /// Where the lines go.
 #[derive(Debug)]
@@ -27,30 +29,23 @@ impl Output {
     }
 
     /// Prints the last line of a failure. Whoever closed the pipe does not want to know.
-    pub(crate) fn error(&mut self, error: &Error) {
-        let _closed = self.line(&error_line(error));
+    pub(crate) fn failure(&mut self, failure: &Failure) {
+        let _closed = self.line(&failure.line());
     }
 }
 
-fn error_line(error: &Error) -> Value {
-    let mut fields = json!({
-        "code": error.kind().code(),
-        "retryable": error.is_retryable(),
-        "message": error.to_string(),
-    });
-    if let Some(wait) = error.retry_after() {
-        fields["retry_after_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
+/// The usage in its stored form, and `input` and `output` as short names of the two main counts.
+pub(crate) fn usage(usage: &Usage) -> Value {
+    let mut fields = json!(usage);
+    fields["input"] = usage.input_tokens.into();
+    fields["output"] = usage.output_tokens.into();
+    fields
+}
+
+/// The arguments of a call as JSON; as their text if they are none.
+pub(crate) fn arguments_of(text: &str) -> Value {
+    match text.trim() {
+        "" => json!({}),
+        _ => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
     }
-    if let Some(status) = error.status() {
-        fields["status"] = status.into();
-    }
-    if let Some(id) = error.request_id() {
-        fields["request_id"] = id.into();
-    }
-    if let Error::Transport(transport) = error
-        && let Some(stage) = transport.stage
-    {
-        fields["stage"] = json!(stage);
-    }
-    json!({ "error": fields })
 }

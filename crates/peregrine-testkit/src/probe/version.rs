@@ -15,21 +15,36 @@ pub(crate) struct Arguments {
     bundled: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Error> {
+pub(crate) async fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Error> {
     let mut line = json!({ "version": env!("CARGO_PKG_VERSION") });
     if arguments.bundled {
-        // No store is built in yet, so there is no SQLite to name.
-        line["sqlite"] = Value::Null;
+        line["sqlite"] = sqlite().await?;
         line["tls"] = json!({
             "library": "rustls",
             "version": env!("PROBE_VERSION_RUSTLS"),
             "crypto": format!("aws-lc-rs {}", env!("PROBE_VERSION_AWS_LC_RS")),
         });
         line["http"] = json!({ "library": "reqwest", "version": env!("PROBE_VERSION_REQWEST") });
-        line["features"] = json!(["chat", "http", "offline"]);
+        let stores = [
+            ("sqlite", cfg!(feature = "sqlite")),
+            ("postgres", cfg!(feature = "postgres")),
+        ];
+        let stores = stores.iter().filter(|(_, is_in)| *is_in).map(|(name, _)| *name);
+        line["features"] = ["agent", "chat", "ckpt", "http", "offline", "plan"]
+            .into_iter()
+            .chain(stores)
+            .collect();
         line["sandbox"] = sandbox();
     }
     output.line(&line)
+}
+
+/// The version of SQLite that is compiled in; null if none is.
+async fn sqlite() -> Result<Value, Error> {
+    #[cfg(feature = "sqlite")]
+    return Ok(json!(peregrine_checkpoints::SqliteStore::version().await?));
+    #[cfg(not(feature = "sqlite"))]
+    Ok(Value::Null)
 }
 
 /// What the kernel offers to confine processes.

@@ -15,6 +15,9 @@ mod faults;
 mod hostile;
 #[cfg(feature = "probe")]
 mod probe;
+#[cfg(feature = "probe")]
+mod probe_agent;
+mod probe_ckpt;
 mod recordings;
 mod service;
 mod shapes;

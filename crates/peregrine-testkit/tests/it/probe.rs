@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 const HELLO: &str = r#"{"model": "m", "messages": [{"role": "user", "content": "hello"}]}"#;
 
-fn probe(arguments: &[&str], input: &str) -> Output {
+pub(crate) fn probe(arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_peregrine-probe"))
         .args(arguments)
         .env("OPENAI_API_KEY", "sk-probe-secret")
@@ -22,7 +22,7 @@ fn probe(arguments: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn lines(output: &Output) -> Vec<Value> {
+pub(crate) fn lines(output: &Output) -> Vec<Value> {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -205,4 +205,123 @@ fn the_time_limit_holds_while_nobody_writes_the_request() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(text.contains(r#""code":"timeout""#), "{text}");
+}
+
+fn plan_file(name: &str, text: &str) -> std::path::PathBuf {
+    let path = std::env::temp_dir().join(format!("peregrine-probe-{}-{name}.json", std::process::id()));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_plan_prints_its_steps_and_a_summary() {
+    let steps = json!([
+        {"id": "a", "action": "sleep", "parameters": {"ms": 60_000, "name": "falcon"}},
+        {"id": "b", "action": "sleep", "parameters": {"ms": 30_000}, "checks": [{"action": "check", "policy": "gate", "parameters": {"passed": false, "message": "no"}}]},
+        {"id": "c", "action": "echo", "parameters": ["$a.name", "after ${a.ms} ms, for $$5"]},
+        {"id": "d", "action": "echo", "parameters": "$b"},
+        {"id": "e", "action": "panic", "parameters": {"message": "boom"}},
+        {"id": "f", "action": "fail", "parameters": {"times": 1}, "retries": {"max": 1, "wait": 0}},
+        {"id": "g", "action": "sleep", "parameters": {"ms": 1_000}, "timeout": "0.5s", "on_failure": "optional"},
+    ]);
+    let path = plan_file("run", &steps.to_string());
+    let path = path.to_str().unwrap();
+    let output = probe(&["plan", "run", path, "--simulate", "--max-parallel", "2"], "");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let lines = lines(&output);
+    let step = |id: &str| lines.iter().find(|line| line["id"] == id).unwrap();
+    assert_eq!(lines.len(), 7 + 1 + 1);
+    assert_eq!(
+        *step("c"),
+        json!({"id": "c", "start_ms": 60_000, "end_ms": 60_000, "state": "succeeded", "attempts": 1, "queued_ms": 0,
+            "result": ["falcon", "after 60000 ms, for $5"]})
+    );
+    assert_eq!(
+        (
+            &step("d")["state"],
+            &step("d")["cause_kind"],
+            &step("d")["caused_by"]
+        ),
+        (&json!("skipped"), &json!("check_failed"), &json!("b"))
+    );
+    assert_eq!(
+        (&step("e")["state"], &step("e")["cause"]),
+        (&json!("failed"), &json!("the action panicked: boom"))
+    );
+    assert_eq!(
+        (&step("f")["state"], &step("f")["attempts"]),
+        (&json!("succeeded"), &json!(2))
+    );
+    assert_eq!(step("g")["cause_kind"], "timeout");
+    let check = lines.iter().find_map(|line| line.get("check")).unwrap();
+    assert_eq!((&check["step"], &check["cause"]), (&json!("b"), &json!("no")));
+    let summary = lines.last().unwrap();
+    assert_eq!(
+        (
+            &summary["makespan_ms"],
+            &summary["critical_path_ms"],
+            &summary["critical_path"]
+        ),
+        (&json!(60_000), &json!(60_000), &json!(["a", "c"]))
+    );
+    assert_eq!(
+        (&summary["outcome"], &summary["max_parallel"]),
+        (&json!("failed"), &json!(2))
+    );
+    assert_eq!(
+        summary["steps"],
+        json!({"succeeded": 4, "failed": 2, "skipped": 1, "cancelled": 0})
+    );
+
+    // In real time it really waits.
+    let real = plan_file(
+        "real",
+        r#"{"steps": [{"id": "a", "action": "sleep", "parameters": {"ms": 30}}]}"#,
+    );
+    let begun = std::time::Instant::now();
+    let output = probe(&["plan", "run", real.to_str().unwrap()], "");
+    assert!(output.status.success() && begun.elapsed().as_millis() >= 30);
+    // And is ended by the limit of every command.
+    let output = probe(&["plan", "run", path, "--timeout-ms", "50"], "");
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(self::lines(&output).pop().unwrap()["error"]["code"], "timeout");
+    for file in [path, real.to_str().unwrap()] {
+        std::fs::remove_file(file).unwrap();
+    }
+}
+
+#[test]
+fn a_plan_that_cannot_run_is_an_invalid_request() {
+    for (name, text, expected) in [
+        ("syntax", "[{", "the text: EOF"),
+        (
+            "cycle",
+            r#"[{"id": "a", "action": "echo", "parameters": "$a"}]"#,
+            "a -> a",
+        ),
+        (
+            "action",
+            r#"[{"id": "a", "action": "launch"}]"#,
+            "sleep, echo, fail, panic, check",
+        ),
+        (
+            "field",
+            r#"[{"id": "a", "action": "echo", "parameters": {"x": 1}}, {"id": "b", "action": "echo", "parameters": "$a.y"}]"#,
+            "there is no field `y`",
+        ),
+    ] {
+        let path = plan_file(name, text);
+        let output = probe(&["plan", "run", path.to_str().unwrap()], "");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let lines = lines(&output);
+        assert_eq!(lines.len(), 1, "nothing has run");
+        let error = &lines[0]["error"];
+        assert_eq!(error["code"], "invalid_request");
+        assert!(error["message"].as_str().unwrap().contains(expected), "{error}");
+    }
+    let output = probe(&["plan", "run", "nowhere.json"], "");
+    assert_eq!(lines(&output)[0]["error"]["code"], "invalid_request");
+    let output = probe(&["plan", "run", "nowhere.json", "--max-parallel", "0"], "");
+    assert_eq!(output.status.code(), Some(2));
 }
