@@ -5,11 +5,15 @@
 //! |---|---|---|
 //! | [`core`] | `peregrine-core` | messages, requests, events, usage, money, errors, the model traits |
 //! | [`providers`] | `peregrine-providers` | models over the wire, retry, record and replay, the offline model |
+//! | [`signatures`] | `peregrine-signatures` | typed contracts: structs in, structs out |
+//! | [`tools`] | `peregrine-tools` | what agents can do, and which of it they may |
+//! | [`agent`] | `peregrine-agent` | agents, runs, strategies, budgets, hooks, windows, prompt lint |
 //!
 //! # Features
 //!
 //! - `http` (default): models over HTTP: `connect`, `from_env`, every provider.
 //! - `offline` (default): a deterministic model without weights or network.
+//! - `tokio` (default): agents keep time with tokio unless they are given a timer.
 //! - `full`: everything.
 //!
 //! # Examples
@@ -33,9 +37,29 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub use peregrine_agent as agent;
 pub use peregrine_core as core;
 pub use peregrine_providers as providers;
 
+pub mod signatures {
+    //! Typed contracts, as in the crate `peregrine-signatures`, with `#[derive(Signature)]` in the form that programs need
+    //! that name only this crate.
+
+    pub use peregrine_signatures::__private::FacadeSignature as Signature;
+    pub use peregrine_signatures::*;
+}
+
+pub mod tools {
+    //! Tools, as in the crate `peregrine-tools`, with `#[tool]` in the form that programs need that name only this crate.
+
+    pub use peregrine_tools::private::facade_tool as tool;
+    pub use peregrine_tools::*;
+}
+
+pub use peregrine_agent::{
+    Agent, BestOfN, Budget, BudgetLimits, Input, Limits, OnLimit, PlanAndExecute, Reflection, RunError,
+    RunEvent, RunOutput, RunStream, Strategy, TypedOutput, Window,
+};
 pub use peregrine_core::{
     ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Cost, DocumentPart, EmbedRequest,
     EmbedResponse, EmbeddingHandle, EmbeddingModel, Error, ErrorKind, Finish, JsonSchema, Layer, MediaPart,
@@ -49,6 +73,8 @@ pub use peregrine_providers::offline::OfflineModel;
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
 pub use peregrine_providers::{Choice, Connector, HttpConfig, connect, from_env};
 pub use peregrine_providers::{Record, Replay, RetryPolicy};
+pub use signatures::Signature;
+pub use tools::tool;
 
 pub mod prelude {
     //! The names that most programs need: `use peregrine::prelude::*;`.
@@ -59,9 +85,10 @@ pub mod prelude {
     #[cfg_attr(docsrs, doc(cfg(feature = "offline")))]
     pub use crate::OfflineModel;
     pub use crate::{
-        ChatEvent, ChatModel, ChatRequest, ChatResponse, DocumentPart, EmbedRequest, EmbeddingModel,
-        ErrorKind, Finish, JsonSchema, MediaPart, Message, Messages, ModelHandle, Part, ResponseFormat, Role,
-        Scope, Secret, ToolCall, ToolChoice, ToolResult, ToolSpec, Usage,
+        Agent, BestOfN, Budget, BudgetLimits, ChatEvent, ChatModel, ChatRequest, ChatResponse, DocumentPart,
+        EmbedRequest, EmbeddingModel, ErrorKind, Finish, JsonSchema, MediaPart, Message, Messages,
+        ModelHandle, Part, ResponseFormat, Role, RunEvent, Scope, Secret, Signature, Strategy, ToolCall,
+        ToolChoice, ToolResult, ToolSpec, Usage, tool,
     };
     #[cfg(feature = "http")]
     #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
