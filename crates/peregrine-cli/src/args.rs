@@ -18,7 +18,9 @@ use clap_complete::Shell;
     arg_required_else_help = true,
     max_term_width = 110
 )]
-#[command(after_help = "Exit status: 0 ok, 1 failed, 2 usage, 130 interrupted.")]
+#[command(
+    after_help = "Exit status: 0 ok, 1 failed, 2 usage, 3 found what it looks for (prompt lint), 130 interrupted."
+)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -32,6 +34,11 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// Show which providers are configured and reachable, and which model would answer
     Models(ModelsArgs),
+    /// Look at recorded prompts: what keeps them out of the provider's prompt cache
+    Prompt {
+        #[command(subcommand)]
+        command: PromptCommand,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -69,6 +76,25 @@ pub(crate) struct ChatArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ModelsArgs {
     /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PromptCommand {
+    /// Name the first byte and field at which a prompt leaves the one before
+    ///
+    /// Providers charge a fraction for a prompt that begins with one that they have read. Exit status 3 if one does not,
+    /// 0 if all do.
+    Lint(LintArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LintArgs {
+    /// A file made with --record, or request bodies as JSON, one after the other; - is standard input
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
 }

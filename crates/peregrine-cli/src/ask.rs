@@ -1,21 +1,22 @@
 //! `peregrine ask`: one question, one answer.
 
 use std::io::{IsTerminal as _, Read as _};
-use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Instant;
 
-use peregrine::core::{ChatResponse, DocumentPart, Message, Messages, Part, Sampling};
-use peregrine::providers::TokioClock;
-use peregrine::{ChatEvent, ErrorKind, Finish};
+use peregrine::agent::RunReport;
+use peregrine::core::{ChatResponse, DocumentPart, Message, Part};
+use peregrine::tools::Registry;
+use peregrine::{ErrorKind, Finish, Input};
 
-use crate::agent::{Agent, Event, Limit, Limits, NoTools, Progress, Toolbox};
-use crate::args::{AskArgs, RunArgs};
-use crate::failure::Failure;
-use crate::files::{Bounds, FileTools};
+use crate::args::AskArgs;
+use crate::failure::{Failure, Limit};
+use crate::files::{self, Bounds};
 use crate::interrupt::Interrupts;
 use crate::model::{self, Chosen};
 use crate::output::{Console, Verbosity};
+use crate::run::{Asking, Runner, Unanswered};
+use crate::view::View;
 use crate::{json, prompt};
 
 /// How much of standard input is read as a document.
@@ -27,45 +28,42 @@ const MAX_INPUT_BYTES: u64 = 1 << 20;
 ///
 /// [`Failure`]; with `--json` it has been printed on standard output too.
 pub(crate) async fn ask(args: &AskArgs, console: &mut Console) -> Result<(), Failure> {
-    let mut asking = Asking {
+    let mut question = Question {
         args,
         started: Instant::now(),
         chosen: None,
-        progress: Progress::default(),
+        report: None,
     };
     let ended = match Interrupts::new() {
-        Ok(mut interrupts) => tokio::select! {
-            ended = asking.run(console) => ended,
-            () = interrupts.next() => Err(Failure::Interrupted),
-        },
+        Ok(mut interrupts) => question.answer(console, &mut interrupts).await,
         Err(error) => Err(Failure::io(&error)),
     };
     if let Err(failure) = &ended
         && args.json
     {
-        let line = json::failure(
+        let (chosen, report) = (question.chosen.as_ref(), question.report.as_ref());
+        console.line(&json::failure(
             failure,
-            asking.chosen.as_ref(),
-            &asking.progress,
-            asking.started.elapsed(),
-        );
-        console.line(&line)?;
+            chosen,
+            report,
+            question.started.elapsed(),
+        ))?;
     }
     // In the middle of a streamed answer, what follows begins on a line of its own.
     console.end_line()?;
     ended
 }
 
-/// A question on its way; what it has come to stays here when it is interrupted.
-struct Asking<'a> {
+/// A question on its way; what it has come to stays here when it fails.
+struct Question<'a> {
     args: &'a AskArgs,
     started: Instant,
     chosen: Option<Chosen>,
-    progress: Progress,
+    report: Option<RunReport>,
 }
 
-impl Asking<'_> {
-    async fn run(&mut self, console: &mut Console) -> Result<(), Failure> {
+impl Question<'_> {
+    async fn answer(&mut self, console: &mut Console, interrupts: &mut Interrupts) -> Result<(), Failure> {
         let AskArgs {
             question,
             paths,
@@ -75,71 +73,61 @@ impl Asking<'_> {
         } = self.args;
         let limit = run.wall_time();
         let tools = tools(paths)?;
-        let document = if paths.is_empty() {
-            self.document(console).await?
-        } else {
-            None
+        let document = match paths.is_empty() {
+            true => interrupts.or(self.document(console)).await?,
+            false => None,
         };
-        let mut messages: Messages = prompt::system(paths, document.is_some(), run.system.as_deref())
-            .map(Message::system)
-            .into_iter()
-            .collect();
-        messages.push(match document {
+        let system = prompt::system(paths, document.is_some(), run.system.as_deref());
+        let asked = match document {
             Some(text) => {
                 Message::user(question).with_part(Part::Document(DocumentPart::text("standard input", text)))
             }
             None => Message::user(question),
-        });
+        };
 
         console.working("looking for a model");
-        let chosen = self.chosen.insert(model::choose(run).await?);
+        let chosen = interrupts.or(model::choose(run)).await?;
+        let chosen = self.chosen.insert(chosen);
         announce(chosen, console);
         if *json && *stream {
             console.line(&json::model(chosen))?;
         }
 
+        let asking = match (*json, *stream) {
+            (true, true) => Asking::Watched,
+            (false, true) => Asking::Streamed,
+            (false, false) if console.is_terminal() => Asking::Streamed,
+            (_, false) => Asking::Whole,
+        };
         let left = limit.saturating_sub(self.started.elapsed());
-        let streaming = *stream || (!*json && console.is_terminal());
-        let agent = agent(
-            chosen,
-            tools,
-            run,
-            streaming,
-            Limits {
-                wall_time: left,
-                ..limits(run)
-            },
-        );
+        let runner = Runner::new(chosen, &tools, system, run, left, asking);
         let mut view = View {
             console,
             json: *json,
-            streaming,
-            broken: None,
+            asking,
         };
-        let ended = agent
-            .run(&mut messages, &mut self.progress, &mut |event| view.see(&event))
-            .await;
-        let broken = view.broken.take();
-        let response = ended.map_err(|error| match (broken, error.into()) {
-            (Some(failure), _) => failure,
-            // The limit that was asked for, not what was left of it when the run began.
-            (None, Failure::Limit(Limit::WallTime(_))) => Failure::Limit(Limit::WallTime(limit)),
-            (None, other) => other,
-        })?;
-        let response = check(response)?;
+        let ended = runner.run(Input::from(asked), &mut view, interrupts).await;
+        let output = match ended {
+            Ok(output) => output,
+            Err(Unanswered { failure, report }) => {
+                self.report = report;
+                return Err(match failure {
+                    // The limit that was asked for, not what was left of it when the run began.
+                    Failure::Limit(Limit::WallTime(_)) => Failure::Limit(Limit::WallTime(limit)),
+                    other => other,
+                });
+            }
+        };
+        let report = self.report.insert(output.report);
+        let response = check(output.response)?;
 
         if *json {
-            console.line(&json::answer(
-                chosen,
-                &response,
-                &self.progress,
-                self.started.elapsed(),
-            ))?;
-        } else if !streaming {
+            console.line(&json::answer(chosen, &response, report, self.started.elapsed()))?;
+        } else if asking == Asking::Whole {
             console.answer(&response.message.text())?;
         }
         console.end_line()?;
-        finish(chosen, &response, &self.progress, console);
+        finish(&response, report, console);
         Ok(())
     }
 
@@ -192,44 +180,14 @@ impl Asking<'_> {
 }
 
 /// The tools for the given paths.
-pub(crate) fn tools(paths: &[std::path::PathBuf]) -> Result<Arc<dyn Toolbox>, Failure> {
+pub(crate) fn tools(paths: &[PathBuf]) -> Result<Registry, Failure> {
     if paths.is_empty() {
-        return Ok(Arc::new(NoTools));
+        return Ok(Registry::new());
     }
-    let tools = FileTools::open(paths, Bounds::default()).map_err(|error| Failure::io(&error))?;
-    Ok(Arc::new(tools))
-}
-
-/// The bounds that the command line sets.
-pub(crate) fn limits(run: &RunArgs) -> Limits {
-    Limits {
-        max_steps: run.max_steps,
-        wall_time: run.wall_time(),
-        ..Limits::default()
-    }
-}
-
-/// The agent that answers.
-pub(crate) fn agent(
-    chosen: &Chosen,
-    tools: Arc<dyn Toolbox>,
-    run: &RunArgs,
-    streaming: bool,
-    limits: Limits,
-) -> Agent {
-    let sampling = Sampling {
-        temperature: run.temperature,
-        max_tokens: run.max_tokens,
-        ..Sampling::default()
-    };
-    Agent {
-        model: chosen.model.clone(),
-        tools,
-        limits,
-        sampling,
-        streaming,
-        timer: Arc::new(TokioClock),
-    }
+    let tools = files::tools(paths, Bounds::default()).map_err(|error| Failure::io(&error))?;
+    tools
+        .build()
+        .map_err(|error| Failure::internal(&error.to_string()))
 }
 
 /// Says which model answers, and why. Silence covers everything but an offline model that nobody asked for.
@@ -259,7 +217,7 @@ pub(crate) fn check(response: ChatResponse) -> Result<ChatResponse, Failure> {
 }
 
 /// Says what is worth knowing about a finished answer.
-pub(crate) fn finish(chosen: &Chosen, response: &ChatResponse, progress: &Progress, console: &mut Console) {
+pub(crate) fn finish(response: &ChatResponse, report: &RunReport, console: &mut Console) {
     match &response.finish {
         Finish::Length => console.note(
             Verbosity::Normal,
@@ -268,83 +226,11 @@ pub(crate) fn finish(chosen: &Chosen, response: &ChatResponse, progress: &Progre
         Finish::ContentFilter => console.note(Verbosity::Normal, "the provider withheld part of the answer"),
         _ => {}
     }
-    let usage = match progress.usage() {
+    let usage = match report.usage {
         Some(usage) => format!("{} tokens in, {} out", usage.input_tokens, usage.output_tokens),
         None => "usage unknown".to_owned(),
     };
-    let calls = progress.tool_calls.len();
-    let cost = chosen.cost(&progress.usages);
-    console.note(
-        Verbosity::Verbose,
-        &format!("{} steps, {calls} tool calls, {usage}, {cost}", progress.steps),
-    );
-}
-
-/// Shows a run while it runs.
-pub(crate) struct View<'c> {
-    pub(crate) console: &'c mut Console,
-    pub(crate) json: bool,
-    pub(crate) streaming: bool,
-    /// Why standard output could not be written.
-    pub(crate) broken: Option<Failure>,
-}
-
-impl View<'_> {
-    /// Shows an event; breaks the run off if nobody can see it.
-    pub(crate) fn see(&mut self, event: &Event<'_>) -> ControlFlow<()> {
-        match self.show(event) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                self.broken = Some(error.into());
-                ControlFlow::Break(())
-            }
-        }
-    }
-
-    fn show(&mut self, event: &Event<'_>) -> std::io::Result<()> {
-        if self.json && self.streaming {
-            self.console.line(&json::event(event))?;
-        }
-        match event {
-            Event::Step(1) => self.console.working("thinking"),
-            Event::Step(step) => {
-                if !self.json {
-                    self.console.end_line()?;
-                }
-                self.console.working(&format!("thinking, step {step}"));
-            }
-            Event::Chat(ChatEvent::TextDelta { text }) if !self.json => self.console.answer(text)?,
-            Event::ToolCall(call) => {
-                let what = format!("{} {}", call.name, brief(&call.arguments));
-                self.console.note(Verbosity::Verbose, &format!("tool: {what}"));
-                self.console.working(&what);
-            }
-            Event::ToolResult(call, result) => {
-                let text = result.text();
-                let outcome = if result.is_error {
-                    brief(&text)
-                } else {
-                    format!("{} lines", text.lines().count())
-                };
-                self.console
-                    .note(Verbosity::Verbose, &format!("tool: {} gave {outcome}", call.name));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-/// The beginning of a text, on one line.
-fn brief(text: &str) -> String {
-    let line: String = text
-        .chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .take(100)
-        .collect();
-    if line.len() < text.len() {
-        line + ".."
-    } else {
-        line
-    }
+    let (steps, calls, cost) = (report.steps, report.tool_calls.len(), report.cost);
+    let note = format!("{steps} steps, {calls} tool calls, {usage}, {cost}");
+    console.note(Verbosity::Verbose, &note);
 }

@@ -5,19 +5,20 @@
 //! a pipe.
 
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
-use std::sync::Arc;
 
 use peregrine::core::{Message, Messages, Part};
+use peregrine::tools::Registry;
 use tokio::sync::mpsc;
 
-use crate::agent::{Progress, Toolbox};
 use crate::args::ChatArgs;
-use crate::ask::{self, View};
+use crate::ask;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::model::{self, Chosen};
 use crate::output::{Console, Verbosity};
 use crate::prompt;
+use crate::run::{Asking, Runner};
+use crate::view::View;
 
 /// How long a question may be.
 const MAX_LINE_BYTES: u64 = 256 << 10;
@@ -37,7 +38,7 @@ pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Fa
     let tools = ask::tools(&args.paths)?;
     let mut interrupts = Interrupts::new().map_err(|error| Failure::io(&error))?;
     console.working("looking for a model");
-    let chosen = model::choose(&args.run).await?;
+    let chosen = interrupts.or(model::choose(&args.run)).await?;
     ask::announce(&chosen, console);
     if interactive {
         console.note(Verbosity::Normal, "one line is one question; /help says more");
@@ -75,17 +76,13 @@ pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Fa
         let ended = match Input::parse(&line) {
             Input::Nothing => Ok(()),
             Input::Exit => break,
-            Input::Command(command, rest) => chat.command(command, rest, console).await,
-            Input::Question(question) => tokio::select! {
-                ended = chat.answer(question, console) => ended,
-                () = interrupts.next() => Err(Failure::Interrupted),
-            },
+            Input::Command(command, rest) => interrupts.or(chat.command(command, rest, console)).await,
+            Input::Question(question) => chat.answer(question, console, &mut interrupts).await,
         };
         console.end_line()?;
         match ended {
             Ok(()) => {}
             Err(Failure::Interrupted) if interactive => {
-                chat.forget_unfinished();
                 leaving = true;
                 console.note(Verbosity::Quiet, "cancelled (Ctrl-C again leaves)");
             }
@@ -93,7 +90,6 @@ pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Fa
                 return Err(failure);
             }
             Err(failure) => {
-                chat.forget_unfinished();
                 console.failure(&failure);
                 failed = Some(failure);
             }
@@ -111,68 +107,53 @@ pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Fa
 
 struct Chat {
     args: ChatArgs,
-    tools: Arc<dyn Toolbox>,
+    tools: Registry,
     chosen: Chosen,
-    system: Option<Message>,
+    /// What the model is told before everything else.
+    system: Option<String>,
+    /// What was said, in questions that were answered.
     messages: Messages,
-    /// How many messages there were before the question that is being answered.
-    finished: usize,
 }
 
 impl Chat {
-    fn new(args: ChatArgs, tools: Arc<dyn Toolbox>, chosen: Chosen) -> Self {
-        let system = prompt::system(&args.paths, false, args.run.system.as_deref()).map(Message::system);
-        let mut chat = Self {
+    fn new(args: ChatArgs, tools: Registry, chosen: Chosen) -> Self {
+        Self {
+            system: prompt::system(&args.paths, false, args.run.system.as_deref()),
             args,
             tools,
             chosen,
-            system,
             messages: Messages::new(),
-            finished: 0,
-        };
-        chat.reset();
-        chat
+        }
     }
 
-    fn reset(&mut self) {
-        self.messages = self.system.clone().into_iter().collect();
-        self.finished = self.messages.len();
-    }
-
-    fn forget_unfinished(&mut self) {
-        self.messages.truncate(self.finished);
-    }
-
-    async fn answer(&mut self, question: &str, console: &mut Console) -> Result<(), Failure> {
-        self.finished = self.messages.len();
-        self.messages.push(Message::user(question));
+    async fn answer(
+        &mut self,
+        question: &str,
+        console: &mut Console,
+        interrupts: &mut Interrupts,
+    ) -> Result<(), Failure> {
         let run = &self.args.run;
-        let agent = ask::agent(
-            &self.chosen,
-            Arc::clone(&self.tools),
-            run,
-            console.is_terminal(),
-            ask::limits(run),
-        );
-        let mut progress = Progress::default();
+        let asking = match console.is_terminal() {
+            true => Asking::Streamed,
+            false => Asking::Whole,
+        };
+        let system = self.system.clone();
+        let runner = Runner::new(&self.chosen, &self.tools, system, run, run.wall_time(), asking);
         let mut view = View {
             console,
             json: false,
-            streaming: agent.streaming,
-            broken: None,
+            asking,
         };
-        let ended = agent
-            .run(&mut self.messages, &mut progress, &mut |event| view.see(&event))
-            .await;
-        if let Some(failure) = view.broken.take() {
-            return Err(failure);
-        }
-        let response = ask::check(ended?)?;
-        if !agent.streaming {
+        let input = peregrine::Input::from(&self.messages).with_user(question);
+        let ended = runner.run(input, &mut view, interrupts).await;
+        let output = ended.map_err(|unanswered| unanswered.failure)?;
+        let response = ask::check(output.response)?;
+        if asking == Asking::Whole {
             console.answer(&response.message.text())?;
         }
         console.end_line()?;
-        ask::finish(&self.chosen, &response, &progress, console);
+        ask::finish(&response, &output.report, console);
+        self.messages = output.report.messages;
         let forgotten = bound(&mut self.messages, self.system.is_some(), MAX_HISTORY_BYTES);
         if forgotten > 0 {
             console.note(
@@ -180,7 +161,6 @@ impl Chat {
                 &format!("the conversation grew long: its first {forgotten} turns are forgotten"),
             );
         }
-        self.finished = self.messages.len();
         Ok(())
     }
 
@@ -188,7 +168,7 @@ impl Chat {
         match (name, rest) {
             ("help", _) => console.note(Verbosity::Quiet, HELP),
             ("reset", _) => {
-                self.reset();
+                self.messages = Messages::new();
                 console.note(Verbosity::Normal, "the conversation is forgotten");
             }
             ("model", "") => ask::announce(&self.chosen, console),

@@ -5,9 +5,11 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use peregrine::agent::{Error as AgentError, LimitReached, Resource};
 use peregrine::{Error, ErrorKind, Finish};
 
-use crate::agent::{Limit, RunError};
+/// The status of a command that found what it looks for: nothing failed, but a script must see it.
+pub(crate) const FOUND: u8 = 3;
 
 /// Why a command ended early.
 #[derive(Debug)]
@@ -28,7 +30,60 @@ pub(crate) enum Failure {
     Interrupted,
 }
 
+/// A bound that a run met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Limit {
+    Steps(u64),
+    ToolCalls(u64),
+    ToolOutput(u64),
+    WallTime(Duration),
+    /// One that no option of the command line sets.
+    Other(LimitReached),
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(max) => write!(
+                f,
+                "the model had not answered after {max} steps; raise --max-steps or ask more narrowly"
+            ),
+            Self::ToolCalls(max) => write!(
+                f,
+                "the model asked for more than {max} tool calls; ask more narrowly"
+            ),
+            Self::ToolOutput(max) => write!(
+                f,
+                "the tools returned more than {} KiB; ask more narrowly or give fewer paths",
+                max >> 10
+            ),
+            Self::WallTime(max) => write!(f, "no answer within {} s; raise --timeout", max.as_secs_f64()),
+            Self::Other(reached) => reached.fmt(f),
+        }
+    }
+}
+
+impl From<LimitReached> for Limit {
+    fn from(reached: LimitReached) -> Self {
+        match reached.resource {
+            Resource::Steps => Self::Steps(reached.limit),
+            Resource::ToolCalls => Self::ToolCalls(reached.limit),
+            Resource::ToolOutput => Self::ToolOutput(reached.limit),
+            Resource::WallTime => Self::WallTime(Duration::from_millis(reached.limit)),
+            _ => Self::Other(reached),
+        }
+    }
+}
+
 impl Failure {
+    /// Something that the command itself is to blame for.
+    pub(crate) fn internal(message: &str) -> Self {
+        Self::Local {
+            kind: ErrorKind::Internal,
+            message: message.to_owned(),
+        }
+    }
+
     /// A failure to open something.
     pub(crate) fn io(error: &io::Error) -> Self {
         let kind = match error.kind() {
@@ -135,12 +190,14 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Self {
+impl From<AgentError> for Failure {
+    fn from(error: AgentError) -> Self {
         match error {
-            RunError::Model(error) => Self::Model(error),
-            RunError::Limit(limit) => Self::Limit(limit),
-            RunError::Stopped => Self::BrokenPipe,
+            AgentError::Model(error) => Self::Model(error),
+            AgentError::Limit(reached) => Self::Limit(reached.into()),
+            AgentError::Interrupted(_) => Self::Interrupted,
+            // Of what the command does not use: signatures, guards, memories, windows, tools that end a run.
+            other => Self::internal(&other.to_string()),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::failure::Failure;
+
 /// Listens for Ctrl-C. None is lost between two waits.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
@@ -27,6 +29,17 @@ impl Interrupts {
         if self.signal.recv().await.is_none() {
             // No more signals will come: wait for ever.
             std::future::pending().await
+        }
+    }
+
+    /// Waits for something, or for Ctrl-C, whichever comes first.
+    pub(crate) async fn or<T, E: Into<Failure>>(
+        &mut self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            ended = work => ended.map_err(Into::into),
+            () = self.next() => Err(Failure::Interrupted),
         }
     }
 }

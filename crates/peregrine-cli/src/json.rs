@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use peregrine::core::{ChatResponse, Cost, ToolCall, ToolResult, Usage};
+use peregrine::RunEvent;
+use peregrine::agent::{CalledTool, RunReport};
+use peregrine::core::{ChatEvent, ChatResponse, Cost, Usage};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::agent::{CalledTool, Event, Progress};
 use crate::failure::Failure;
 use crate::model::Chosen;
 
@@ -14,17 +15,17 @@ use crate::model::Chosen;
 pub(crate) fn answer(
     chosen: &Chosen,
     response: &ChatResponse,
-    progress: &Progress,
+    report: &RunReport,
     elapsed: Duration,
 ) -> String {
     to_line(&Answer {
         answer: &response.message.text(),
         model: &chosen.name(),
         why: &chosen.why,
-        usage: progress.usage(),
-        cost: chosen.cost(&progress.usages).into(),
-        steps: progress.steps,
-        tool_calls: progress.tool_calls.iter().map(Called::from).collect(),
+        usage: report.usage,
+        cost: report.cost.into(),
+        steps: report.steps,
+        tool_calls: called(report),
         finish: response.finish.as_str(),
         elapsed_ms: millis(elapsed),
     })
@@ -34,7 +35,7 @@ pub(crate) fn answer(
 pub(crate) fn failure(
     failure: &Failure,
     chosen: Option<&Chosen>,
-    progress: &Progress,
+    report: Option<&RunReport>,
     elapsed: Duration,
 ) -> String {
     to_line(&Failed {
@@ -46,8 +47,8 @@ pub(crate) fn failure(
             request_id: failure.request_id(),
         },
         model: chosen.map(Chosen::name),
-        steps: progress.steps,
-        tool_calls: progress.tool_calls.iter().map(Called::from).collect(),
+        steps: report.map_or(0, |report| report.steps),
+        tool_calls: report.map_or_else(Vec::new, called),
         elapsed_ms: millis(elapsed),
     })
 }
@@ -60,28 +61,34 @@ pub(crate) fn model(chosen: &Chosen) -> String {
     })
 }
 
-/// What happens in a run, as a line of a stream.
-pub(crate) fn event(event: &Event<'_>) -> String {
-    match event {
-        Event::Step(step) => to_line(&Line::Step { step: *step }),
-        Event::Chat(event) => to_line(event),
-        Event::ToolCall(ToolCall {
-            id, name, arguments, ..
-        }) => to_line(&Line::ToolRun {
-            id,
+/// What happens in a run, as a line of a stream; `None` for what the model's own events say.
+pub(crate) fn event(event: &RunEvent) -> Option<String> {
+    let line = match event {
+        RunEvent::Turn { turn, .. } => Line::Step { step: *turn },
+        RunEvent::ToolStart {
+            call_id,
+            name,
+            arguments,
+            ..
+        } => Line::ToolRun {
+            id: call_id,
             name,
             arguments: parsed(arguments),
-        }),
-        Event::ToolResult(call, result) => {
-            let ToolResult { is_error, .. } = result;
-            to_line(&Line::ToolResult {
-                id: &call.id,
-                name: &call.name,
-                ok: !is_error,
-                text: &result.text(),
-            })
-        }
-    }
+        },
+        RunEvent::ToolEnd { call_id, result, .. } => Line::ToolResult {
+            id: call_id,
+            name: &result.name,
+            ok: !result.is_error,
+            text: result.text(),
+        },
+        _ => return None,
+    };
+    Some(to_line(&line))
+}
+
+/// An event of the model's own, as a line of a stream.
+pub(crate) fn model_event(event: &ChatEvent) -> String {
+    to_line(event)
 }
 
 /// Lines of a stream beside the model's own events (`ChatEvent`), whose types have other names.
@@ -104,7 +111,7 @@ enum Line<'l> {
         id: &'l str,
         name: &'l str,
         ok: bool,
-        text: &'l str,
+        text: String,
     },
 }
 
@@ -165,15 +172,15 @@ struct Called<'a> {
     ok: bool,
 }
 
-impl<'a> From<&'a CalledTool> for Called<'a> {
-    fn from(called: &'a CalledTool) -> Self {
-        let CalledTool { name, arguments, ok } = called;
-        Self {
-            name,
-            arguments: parsed(arguments),
-            ok: *ok,
+fn called(report: &RunReport) -> Vec<Called<'_>> {
+    fn called(call: &CalledTool) -> Called<'_> {
+        Called {
+            name: &call.name,
+            arguments: parsed(&call.arguments),
+            ok: call.ok,
         }
     }
+    report.tool_calls.iter().map(called).collect()
 }
 
 /// Arguments as a value; as their text where they are no JSON.

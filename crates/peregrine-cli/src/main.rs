@@ -3,15 +3,14 @@
 //! | file | what |
 //! |---|---|
 //! | `args` | the command line as data |
-//! | `ask`, `chat`, `models` | the commands |
-//! | `agent` | the bounded tool loop; knows nothing of files, terminals or arguments |
+//! | `ask`, `chat`, `models`, `lint` | the commands |
+//! | `run`, `view` | one run of the agent, followed to its end, and what is shown of it |
 //! | `files` | read-only tools confined to the given paths |
 //! | `model` | which model answers, and why |
 //! | `prompt` | what the model is told |
 //! | `output`, `json` | what people see, what programs see |
 //! | `interrupt`, `failure` | Ctrl-C, and what can go wrong |
 
-mod agent;
 mod args;
 mod ask;
 mod chat;
@@ -19,16 +18,19 @@ mod failure;
 mod files;
 mod interrupt;
 mod json;
+mod lint;
 mod model;
 mod models;
 mod output;
 mod prompt;
+mod run;
+mod view;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use args::{Command, CommandLine, RunArgs};
+use args::{Command, CommandLine, PromptCommand, RunArgs};
 use failure::Failure;
 use output::{Console, Verbosity};
 
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
         Err(error) => Err(Failure::io(&error)),
     };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             console.failure(&failure);
             failure.exit_code()
@@ -60,24 +62,28 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command, console: &mut Console) -> Result<(), Failure> {
+async fn run(command: Command, console: &mut Console) -> Result<ExitCode, Failure> {
     match command {
-        Command::Ask(args) => ask::ask(&args, console).await,
-        Command::Chat(args) => chat::chat(args, console).await,
-        Command::Models(args) => models::models(args.json, console).await,
+        Command::Ask(args) => ask::ask(&args, console).await?,
+        Command::Chat(args) => chat::chat(args, console).await?,
+        Command::Models(args) => models::models(args.json, console).await?,
+        Command::Prompt {
+            command: PromptCommand::Lint(args),
+        } => return lint::lint(&args, console),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "peregrine", &mut script);
-            Ok(console.line(String::from_utf8_lossy(&script).trim_end())?)
+            console.line(String::from_utf8_lossy(&script).trim_end())?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn verbosity(command: &Command) -> Verbosity {
     let run: Option<&RunArgs> = match command {
         Command::Ask(args) => Some(&args.run),
         Command::Chat(args) => Some(&args.run),
-        Command::Models(_) | Command::Completions { .. } => None,
+        Command::Models(_) | Command::Prompt { .. } | Command::Completions { .. } => None,
     };
     match run {
         Some(RunArgs { quiet: true, .. }) => Verbosity::Quiet,

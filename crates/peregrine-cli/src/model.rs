@@ -1,9 +1,8 @@
 //! Which model answers, and why: never a secret, never a silent fallback.
 
 use std::path::Path;
-use std::sync::LazyLock;
 
-use peregrine::core::{ChatModel as _, ConfigError, Cost, ModelHandle, PriceTable, Usage};
+use peregrine::core::{ChatModel as _, ConfigError, ModelHandle, PriceTable};
 use peregrine::providers::{Profile, from_env_with, survey};
 use peregrine::{Connector, HttpConfig, Record, Replay, Result};
 
@@ -38,17 +37,9 @@ impl Chosen {
         self.model.info().provider() == "offline"
     }
 
-    /// What answers of it cost.
-    pub(crate) fn cost<'u>(&self, usages: impl IntoIterator<Item = &'u Option<Usage>>) -> Cost {
-        static PRICES: LazyLock<PriceTable> = LazyLock::new(PriceTable::list_prices_2025);
-        if !self.at_list_price {
-            return Cost::Unpriced;
-        }
-        let info = self.model.info();
-        let costs = usages
-            .into_iter()
-            .map(|usage| PRICES.cost(info.provider(), info.model(), usage.as_ref()));
-        costs.reduce(|sum, cost| sum + cost).unwrap_or(Cost::Unpriced)
+    /// What its answers cost, if that is known.
+    pub(crate) fn prices(&self) -> Option<PriceTable> {
+        self.at_list_price.then(PriceTable::list_prices_2025)
     }
 }
 

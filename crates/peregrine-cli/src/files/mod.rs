@@ -25,13 +25,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::future::BoxFuture;
-use peregrine::{ToolSpec, core::JsonSchema};
+use peregrine::ToolSpec;
+use peregrine::core::JsonSchema;
+use peregrine::tools::{Danger, Effect, FnTool, Registry, RegistryBuilder, ToolError, ToolInfo};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::agent::{ToolOutput, Toolbox};
 use roots::Roots;
 use text::{Content, clip};
 
@@ -79,51 +79,59 @@ const USUAL_LINES: usize = 200;
 /// How long a line of a file may be before it is cut.
 const MAX_LINE_BYTES: usize = 4 << 10;
 
-/// The tools `list_files`, `search_files` and `read_file`.
-#[derive(Debug)]
-pub(crate) struct FileTools {
-    files: Arc<Files>,
-    specs: Arc<[ToolSpec]>,
+/// What a tool gives back: text for the model, or what went wrong, also for the model.
+type Answer = Result<String, String>;
+
+/// Opens the given files and folders, and gives the tools `search_files`, `read_file` and `list_files` on them.
+///
+/// # Errors
+///
+/// Which path could not be opened and why.
+pub(crate) fn tools(paths: &[PathBuf], bounds: Bounds) -> std::io::Result<RegistryBuilder> {
+    let roots = Roots::open(paths)?;
+    let files = Arc::new(Files { roots, bounds });
+    let [search, read, list] = specs();
+    Ok(Registry::builder()
+        .with(tool(&files, search, Work::Search))
+        .with(tool(&files, read, Work::Read))
+        .with(tool(&files, list, Work::List)))
+}
+
+/// A tool on these files: it only reads, and only what was given.
+fn tool<A: DeserializeOwned + 'static>(files: &Arc<Files>, spec: ToolSpec, work: fn(A) -> Work) -> FnTool {
+    let info = ToolInfo::new(spec)
+        .with_effect(Effect::ReadOnly)
+        .with_danger(Danger::Safe);
+    let (files, name) = (Arc::clone(files), info.name().to_owned());
+    FnTool::raw(info, move |_, arguments| {
+        let files = Arc::clone(&files);
+        // They fit the schema; only a number may be too large.
+        let work = serde_json::from_value(arguments)
+            .map(work)
+            .map_err(|error| format!("these are no arguments for {name}: {error}"));
+        async move {
+            let answer = match work {
+                Ok(work) => run(files, work).await,
+                Err(problem) => Err(problem),
+            };
+            answer.map_err(ToolError::model)
+        }
+    })
+}
+
+async fn run(files: Arc<Files>, work: Work) -> Answer {
+    let guard = StopOnDrop(Arc::new(AtomicBool::new(false)));
+    let stop = Arc::clone(&guard.0);
+    // Disks may be slow or gone; the run must stay cancellable meanwhile.
+    tokio::task::spawn_blocking(move || files.run(work, &stop))
+        .await
+        .unwrap_or_else(|error| Err(format!("the tool failed: {error}")))
 }
 
 #[derive(Debug)]
 struct Files {
     roots: Roots,
     bounds: Bounds,
-}
-
-impl FileTools {
-    /// Opens the given files and folders.
-    ///
-    /// # Errors
-    ///
-    /// Which path could not be opened and why.
-    pub(crate) fn open(paths: &[PathBuf], bounds: Bounds) -> std::io::Result<Self> {
-        let roots = Roots::open(paths)?;
-        Ok(Self {
-            files: Arc::new(Files { roots, bounds }),
-            specs: specs(),
-        })
-    }
-}
-
-impl Toolbox for FileTools {
-    fn specs(&self) -> Arc<[ToolSpec]> {
-        Arc::clone(&self.specs)
-    }
-
-    fn call<'a>(&'a self, name: &'a str, arguments: Value) -> BoxFuture<'a, ToolOutput> {
-        Box::pin(async move {
-            let work = parse(name, arguments)?;
-            let files = Arc::clone(&self.files);
-            let guard = StopOnDrop(Arc::new(AtomicBool::new(false)));
-            let stop = Arc::clone(&guard.0);
-            // Disks may be slow or gone; the run must stay cancellable meanwhile.
-            tokio::task::spawn_blocking(move || files.run(work, &stop))
-                .await
-                .unwrap_or_else(|error| Err(format!("the tool failed: {error}")))
-        })
-    }
 }
 
 /// Tells the walk to end when nobody waits for it any more.
@@ -165,7 +173,7 @@ struct ReadFile {
     max_lines: Option<usize>,
 }
 
-fn specs() -> Arc<[ToolSpec]> {
+fn specs() -> [ToolSpec; 3] {
     let schema = |properties: Value, required: &[&str]| {
         JsonSchema::new(json!({
             "type": "object",
@@ -174,7 +182,7 @@ fn specs() -> Arc<[ToolSpec]> {
             "additionalProperties": false,
         }))
     };
-    Arc::from([
+    [
         ToolSpec::new(
             "search_files",
             "Searches the text of all given files and returns the passages that best match, best first, each as \
@@ -204,26 +212,11 @@ fn specs() -> Arc<[ToolSpec]> {
                 &[],
             ),
         ),
-    ])
-}
-
-fn parse(name: &str, arguments: Value) -> Result<Work, String> {
-    fn typed<T: DeserializeOwned>(name: &str, arguments: Value) -> Result<T, String> {
-        serde_json::from_value(arguments)
-            .map_err(|error| format!("these are no arguments for {name}: {error}"))
-    }
-    match name {
-        "list_files" => typed(name, arguments).map(Work::List),
-        "search_files" => typed(name, arguments).map(Work::Search),
-        "read_file" => typed(name, arguments).map(Work::Read),
-        _ => Err(format!(
-            "there is no tool {name}; there are list_files, search_files and read_file"
-        )),
-    }
+    ]
 }
 
 impl Files {
-    fn run(&self, work: Work, stop: &AtomicBool) -> ToolOutput {
+    fn run(&self, work: Work, stop: &AtomicBool) -> Answer {
         match work {
             Work::List(list) => self.list(list.folder.as_deref().unwrap_or_default(), stop),
             Work::Search(search) => self.search(&search.query, stop),
@@ -231,7 +224,7 @@ impl Files {
         }
     }
 
-    fn list(&self, folder: &str, stop: &AtomicBool) -> ToolOutput {
+    fn list(&self, folder: &str, stop: &AtomicBool) -> Answer {
         let wanted = folder.trim().trim_start_matches("./").trim_end_matches('/');
         let inside = |path: &str| {
             matches!(wanted, "" | ".")
@@ -269,7 +262,7 @@ impl Files {
         Ok(listing.trim_end().to_owned() + &missed.note())
     }
 
-    fn search(&self, query: &str, stop: &AtomicBool) -> ToolOutput {
+    fn search(&self, query: &str, stop: &AtomicBool) -> Answer {
         if query.trim().is_empty() {
             return Err("the query is empty; give the words to look for".to_owned());
         }
@@ -299,7 +292,7 @@ impl Files {
         Ok(answer.trim_end().to_owned() + &hits.missed.note())
     }
 
-    fn read(&self, asked: &ReadFile) -> ToolOutput {
+    fn read(&self, asked: &ReadFile) -> Answer {
         let name = clip(&asked.path, 200);
         let refuse = |why: &dyn std::fmt::Display| format!("{name:?} is not read: {why}");
         if name.trim().is_empty() {

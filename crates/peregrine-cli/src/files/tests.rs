@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use peregrine::ToolCall;
+use peregrine::tools::ToolContext;
+
 use super::*;
 
 /// A folder `root` with files, beside a folder `outside` with a secret.
@@ -28,16 +31,27 @@ fn tree() -> tempfile::TempDir {
     temp
 }
 
-fn tools(root: &Path) -> FileTools {
-    FileTools::open(&[root.to_owned()], Bounds::default()).unwrap()
+fn open(paths: &[PathBuf], bounds: Bounds) -> std::io::Result<Registry> {
+    Ok(tools(paths, bounds)?.build().unwrap())
 }
 
-fn call(tools: &FileTools, name: &str, arguments: Value) -> ToolOutput {
-    tools.files.run(parse(name, arguments)?, &AtomicBool::new(false))
+fn tools_in(root: &Path) -> Registry {
+    open(&[root.to_owned()], Bounds::default()).unwrap()
 }
 
-fn read(tools: &FileTools, path: &str) -> ToolOutput {
-    call(tools, "read_file", json!({"path": path}))
+/// Calls a tool as an agent does.
+fn call(tools: &Registry, name: &str, arguments: &Value) -> Answer {
+    let call = ToolCall::new("call-1", name, arguments.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let ended = runtime.block_on(tools.run(&call, ToolContext::new("call-1"), None));
+    match ended {
+        Ok(output) => Ok(output.text()),
+        Err(error) => Err(error.for_model().unwrap()),
+    }
+}
+
+fn read(tools: &Registry, path: &str) -> Answer {
+    call(tools, "read_file", &json!({"path": path}))
 }
 
 #[test]
@@ -56,7 +70,7 @@ fn nothing_leads_out_of_the_given_folder() {
         symlink(".env", root.join("env.txt")).unwrap();
         symlink("README.md", root.join("inside.md")).unwrap();
     }
-    let tools = tools(&root);
+    let tools = tools_in(&root);
     let label = root.display().to_string();
     let hostile = [
         "../outside/secret.md",
@@ -102,7 +116,7 @@ fn nothing_leads_out_of_the_given_folder() {
         read(&tools, &format!("{label}/inside.md")).is_ok(),
         "a symlink that stays inside is followed"
     );
-    let found = call(&tools, "search_files", json!({"query": "secret 4711 root"})).unwrap();
+    let found = call(&tools, "search_files", &json!({"query": "secret 4711 root"})).unwrap();
     assert!(!found.contains("4711") && !found.contains("KEY="), "{found}");
 }
 
@@ -117,29 +131,29 @@ fn devices_and_pipes_are_refused_without_waiting() {
         .unwrap();
     assert!(made.success());
     let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
-    let tools = tools(&root);
+    let tools = tools_in(&root);
     let label = root.display();
     for name in ["pipe.txt", "socket"] {
         let refused = read(&tools, &format!("{label}/{name}")).unwrap_err();
         assert!(refused.contains("not a regular file"), "{refused}");
     }
-    let listing = call(&tools, "list_files", json!({})).unwrap();
+    let listing = call(&tools, "list_files", &json!({})).unwrap();
     assert!(
         !listing.contains("pipe") && !listing.contains("socket"),
         "{listing}"
     );
-    call(&tools, "search_files", json!({"query": "falcon"})).unwrap();
+    call(&tools, "search_files", &json!({"query": "falcon"})).unwrap();
     for given in [
         root.join("pipe.txt"),
         Path::new("/dev/null").to_owned(),
         Path::new("/dev/tty").to_owned(),
     ] {
         assert!(
-            FileTools::open(std::slice::from_ref(&given), Bounds::default()).is_err(),
+            open(std::slice::from_ref(&given), Bounds::default()).is_err(),
             "{given:?}"
         );
     }
-    let devices = FileTools::open(&["/dev".into()], Bounds::default()).unwrap();
+    let devices = open(&["/dev".into()], Bounds::default()).unwrap();
     assert!(read(&devices, "/dev/zero").unwrap_err().contains("device"));
 }
 
@@ -147,8 +161,8 @@ fn devices_and_pipes_are_refused_without_waiting() {
 fn listings_are_sorted_and_skip_what_people_did_not_write() {
     let temp = tree();
     let root = temp.path().join("root");
-    let tools = tools(&root);
-    let listing = call(&tools, "list_files", json!({})).unwrap();
+    let tools = tools_in(&root);
+    let listing = call(&tools, "list_files", &json!({})).unwrap();
     let names: Vec<_> = listing
         .lines()
         .map(|line| {
@@ -167,17 +181,17 @@ fn listings_are_sorted_and_skip_what_people_did_not_write() {
     );
     assert_eq!(
         listing,
-        call(&tools, "list_files", json!({"folder": ""})).unwrap()
+        call(&tools, "list_files", &json!({"folder": ""})).unwrap()
     );
     let inner = call(
         &tools,
         "list_files",
-        json!({"folder": format!("{}/src", root.display())}),
+        &json!({"folder": format!("{}/src", root.display())}),
     )
     .unwrap();
     assert!(inner.contains("main.rs") && !inner.contains("README"), "{inner}");
     assert!(
-        call(&tools, "list_files", json!({"folder": "nowhere"}))
+        call(&tools, "list_files", &json!({"folder": "nowhere"}))
             .unwrap()
             .contains("no files in nowhere")
     );
@@ -187,11 +201,11 @@ fn listings_are_sorted_and_skip_what_people_did_not_write() {
 fn searches_rank_passages_and_name_their_place() {
     let temp = tree();
     let root = temp.path().join("root");
-    let tools = tools(&root);
+    let tools = tools_in(&root);
     let found = call(
         &tools,
         "search_files",
-        json!({"query": "How fast does the falcon dive?"}),
+        &json!({"query": "How fast does the falcon dive?"}),
     )
     .unwrap();
     let label = root.display();
@@ -205,23 +219,23 @@ fn searches_rank_passages_and_name_their_place() {
         !found.contains("binary.bin") && !found.contains(".env") && !found.contains("target/"),
         "{found}"
     );
-    let redirects = call(&tools, "search_files", json!({"query": "redirects"})).unwrap();
+    let redirects = call(&tools, "search_files", &json!({"query": "redirects"})).unwrap();
     assert!(
         redirects.contains("src/main.rs:2: // falcons redirect"),
         "{redirects}"
     );
     assert!(
-        call(&tools, "search_files", json!({"query": "zebra"}))
+        call(&tools, "search_files", &json!({"query": "zebra"}))
             .unwrap()
             .contains("no passage")
     );
-    assert!(call(&tools, "search_files", json!({"query": "  "})).is_err());
+    assert!(call(&tools, "search_files", &json!({"query": "  "})).is_err());
     assert_eq!(
         found,
         call(
             &tools,
             "search_files",
-            json!({"query": "How fast does the falcon dive?"})
+            &json!({"query": "How fast does the falcon dive?"})
         )
         .unwrap()
     );
@@ -241,13 +255,13 @@ fn files_are_read_in_bounded_pieces() {
         max_lines: 300,
         ..Bounds::default()
     };
-    let tools = FileTools::open(std::slice::from_ref(&root), bounds).unwrap();
+    let tools = open(std::slice::from_ref(&root), bounds).unwrap();
     let path = |name: &str| format!("{}/{name}", root.display());
     let lines = |name: &str, start: u64, max: u64| {
         call(
             &tools,
             "read_file",
-            json!({"path": path(name), "start_line": start, "max_lines": max}),
+            &json!({"path": path(name), "start_line": start, "max_lines": max}),
         )
     };
     let some = lines("numbers.txt", 10, 2).unwrap();
@@ -287,8 +301,8 @@ fn a_walk_says_what_it_did_not_come_to() {
     let deep = (0..10).fold(temp.path().to_owned(), |path, _| path.join("d"));
     fs::create_dir_all(&deep).unwrap();
     fs::write(deep.join("deep.txt"), "falcon").unwrap();
-    let open = |bounds| FileTools::open(&[temp.path().to_owned()], bounds).unwrap();
-    let list = |bounds| call(&open(bounds), "list_files", json!({})).unwrap();
+    let with = |bounds| open(&[temp.path().to_owned()], bounds).unwrap();
+    let list = |bounds| call(&with(bounds), "list_files", &json!({})).unwrap();
     assert!(
         list(Bounds {
             max_files: 5,
@@ -317,7 +331,7 @@ fn a_walk_says_what_it_did_not_come_to() {
         })
         .contains("and 16 more")
     );
-    let search = |bounds| call(&open(bounds), "search_files", json!({"query": "falcon"})).unwrap();
+    let search = |bounds| call(&with(bounds), "search_files", &json!({"query": "falcon"})).unwrap();
     assert!(
         search(Bounds {
             max_searched_bytes: 30,
@@ -337,7 +351,7 @@ fn a_walk_says_what_it_did_not_come_to() {
 #[test]
 fn arguments_that_are_none_are_explained() {
     let temp = tree();
-    let tools = tools(&temp.path().join("root"));
+    let tools = tools_in(&temp.path().join("root"));
     for (name, arguments) in [
         ("read_file", json!({})),
         ("read_file", json!({"path": 7})),
@@ -346,16 +360,18 @@ fn arguments_that_are_none_are_explained() {
         ("search_files", json!({"query": null})),
         ("list_files", json!({"path": "x"})),
     ] {
-        let error = call(&tools, name, arguments.clone()).unwrap_err();
+        let error = call(&tools, name, &arguments).unwrap_err();
         assert!(
-            error.contains(&format!("no arguments for {name}")),
+            error.contains(&format!("cannot call `{name}`")),
             "{arguments}: {error}"
         );
     }
+    let large = call(&tools, "read_file", &json!({"path": "x", "max_lines": 1e30})).unwrap_err();
+    assert!(large.contains("no arguments for read_file"), "{large}");
+    let unknown = call(&tools, "write_file", &json!({})).unwrap_err();
     assert!(
-        call(&tools, "write_file", json!({}))
-            .unwrap_err()
-            .contains("list_files, search_files and read_file")
+        unknown.contains("`search_files`, `read_file`, `list_files`"),
+        "{unknown}"
     );
     assert!(
         read(&tools, "README.md").is_err(),
@@ -370,7 +386,7 @@ fn a_given_file_is_the_only_one_and_keeps_its_name() {
     let file = temp.path().join("root/README.md");
     let link = temp.path().join("link.md");
     std::os::unix::fs::symlink(temp.path().join("outside/secret.md"), &link).unwrap();
-    let tools = FileTools::open(&[file.clone(), file.clone(), link.clone()], Bounds::default()).unwrap();
+    let tools = open(&[file.clone(), file.clone(), link.clone()], Bounds::default()).unwrap();
     assert!(read(&tools, file.to_str().unwrap()).unwrap().contains("320"));
     assert!(
         read(&tools, link.to_str().unwrap()).unwrap().contains("4711"),
@@ -378,14 +394,14 @@ fn a_given_file_is_the_only_one_and_keeps_its_name() {
     );
     let sibling = temp.path().join("root/src/main.rs");
     assert!(read(&tools, sibling.to_str().unwrap()).is_err());
-    assert_eq!(call(&tools, "list_files", json!({})).unwrap().lines().count(), 2);
+    assert_eq!(call(&tools, "list_files", &json!({})).unwrap().lines().count(), 2);
     let hidden = temp.path().join("root/.env");
-    let named = FileTools::open(std::slice::from_ref(&hidden), Bounds::default()).unwrap();
+    let named = open(std::slice::from_ref(&hidden), Bounds::default()).unwrap();
     assert!(
         read(&named, hidden.to_str().unwrap()).unwrap().contains("KEY"),
         "a hidden file that was named is meant"
     );
-    let missing = FileTools::open(&[temp.path().join("nowhere")], Bounds::default()).unwrap_err();
+    let missing = open(&[temp.path().join("nowhere")], Bounds::default()).unwrap_err();
     assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
     assert!(missing.to_string().contains("nowhere"), "{missing}");
 }

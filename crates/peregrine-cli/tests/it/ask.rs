@@ -139,6 +139,27 @@ fn a_tool_loop_searches_and_reads_and_answers() {
 }
 
 #[test]
+fn an_answer_is_streamed_only_if_that_was_asked_for() {
+    let world = World::new();
+    let server = LlmServer::start_blocking().unwrap();
+    for (more, streamed) in [
+        (&[][..], false),
+        (&["--json"], false),
+        (&["--stream"], true),
+        (&["--json", "--stream"], true),
+    ] {
+        server.push(Reply::tool_call("a", "list_files", json!({})));
+        server.push(Reply::text_pieces(["On ", "cliffs."]));
+        let arguments = [&["ask", "Where do they nest?", "docs"], more].concat();
+        let ran = world.run_against(&server, &arguments).ok();
+        assert!(ran.out.contains("On cliffs.") || streamed, "{more:?}: {ran:?}");
+        let requests = server.requests();
+        let asked = requests.iter().rev().take(2).map(|request| request.is_stream());
+        assert_eq!(asked.collect::<Vec<_>>(), [streamed, streamed], "{more:?}");
+    }
+}
+
+#[test]
 fn standard_input_is_the_document_when_no_path_is_given() {
     let world = World::new();
     let document = "The kestrel hovers. The peregrine stoops at great speed. Owls hunt at night.";
@@ -177,6 +198,25 @@ fn a_run_that_meets_its_bound_says_so_and_fails() {
         "{ran:?}"
     );
     assert_eq!(server.requests().len(), 3);
+
+    world.write("docs/long.md", "a line of a long file\n".repeat(4_000));
+    let read = json!({"path": "docs/long.md", "max_lines": 1_000});
+    let many = |count: usize| {
+        (0..count).fold(Reply::text(""), |reply, at| {
+            reply.with_tool_call(at.to_string(), "read_file", read.clone())
+        })
+    };
+    for (calls, message) in [
+        (65, "more than 64 tool calls; ask more narrowly"),
+        (60, "more than 512 KiB; ask more narrowly or give fewer paths"),
+    ] {
+        let server = LlmServer::start_blocking().unwrap();
+        server.set_reply(many(calls));
+        let ran = world.run_against(&server, &["ask", "Much?", "docs"]);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+        assert!(ran.err.contains(message), "{ran:?}");
+        assert_eq!(server.requests().len(), 1);
+    }
 
     let slow = LlmServer::start_blocking().unwrap();
     slow.set_reply(Reply::text("late").with_first_byte_latency(Duration::from_secs(600)));

@@ -33,6 +33,32 @@ fn a_conversation_keeps_what_was_said() {
 }
 
 #[test]
+fn what_the_tools_said_is_kept_and_the_instructions_are_said_once() {
+    let world = World::new();
+    let server = LlmServer::start_blocking().unwrap();
+    server.push_all([
+        Reply::tool_call("a", "read_file", serde_json::json!({"path": "docs/food.md"})),
+        Reply::text("Pigeons."),
+        Reply::text("Ducks too."),
+    ]);
+    let input = "What do they hunt?\nAnd else?\n";
+    let ran = world
+        .run_with_input(&against(&server, &["chat", "docs"]), input)
+        .ok();
+    assert_eq!(ran.out, "Pigeons.\nDucks too.\n");
+    let request = newest(&server);
+    let messages = request["messages"].as_array().unwrap().iter();
+    let roles: Vec<_> = messages
+        .map(|message| message["role"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        roles,
+        ["system", "user", "assistant", "tool", "assistant", "user"]
+    );
+    assert!(heard(&server)[3].contains("pigeons and ducks"), "{request}");
+}
+
+#[test]
 fn commands_reset_and_leave() {
     let world = World::new();
     let server = LlmServer::start_blocking().unwrap();

@@ -132,10 +132,49 @@ fn a_stream_is_lines_of_events_and_then_the_object() {
     for expected in ["tool_call_end", "tool_run", "tool_result", "text_delta", "done"] {
         assert!(types.contains(&expected), "{expected} in {types:?}");
     }
+    // What belongs together stands together: the model's own events between its step and what they lead to.
+    let own = |kind: &&str| !["model", "step", "tool_run", "tool_result"].contains(kind);
+    let mut order: Vec<&str> = types
+        .iter()
+        .map(|kind| if own(kind) { "own" } else { kind })
+        .collect();
+    order.dedup();
+    let expected = ["model", "step", "own", "tool_run", "tool_result", "step", "own"];
+    assert_eq!(order, expected, "{types:?}");
+    assert_eq!(
+        types.iter().filter(|kind| **kind == "done").count(),
+        2,
+        "{types:?}"
+    );
     let deltas = lines.iter().filter(|line| line["type"] == "text_delta");
     let text: String = deltas.map(|line| line["text"].as_str().unwrap()).collect();
     assert_eq!(text, "Pigeons.");
     assert_eq!(ran.json()["answer"], "Pigeons.");
+}
+
+#[test]
+fn tools_are_listed_in_the_order_in_which_the_model_asked() {
+    let world = World::new();
+    // The slow one first: there is much to search. One that does not exist needs no time at all.
+    world.write("docs/long.md", "Peregrines nest on cliffs.\n\n".repeat(20_000));
+    let server = LlmServer::start_blocking().unwrap();
+    server.push(
+        Reply::tool_call("a", "search_files", json!({"query": "where do peregrines nest"}))
+            .with_tool_call("b", "made_up", json!({}))
+            .with_tool_call("c", "read_file", json!({"path": "docs/food.md"}))
+            .with_tool_call_text("d", "read_file", "{\"path\": "),
+    );
+    server.push(Reply::text("On cliffs."));
+    let ran = world
+        .run_against(&server, &["ask", "--json", "Where do they nest?", "docs"])
+        .ok();
+    let expected = json!([
+        {"name": "search_files", "arguments": {"query": "where do peregrines nest"}, "ok": true},
+        {"name": "made_up", "arguments": {}, "ok": false},
+        {"name": "read_file", "arguments": {"path": "docs/food.md"}, "ok": true},
+        {"name": "read_file", "arguments": "{\"path\": ", "ok": false},
+    ]);
+    assert_eq!(ran.json()["tool_calls"], expected);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod ask;
 mod chat;
 mod confinement;
 mod json;
+mod lint;
 mod models;
 mod run;
 #[cfg(unix)]

@@ -56,6 +56,33 @@ fn an_answer_on_its_way_is_cancelled() {
 }
 
 #[test]
+fn what_was_done_before_is_told() {
+    let world = World::new();
+    for more in [&["--json"][..], &["--json", "--stream"]] {
+        let server = late();
+        server.push(Reply::tool_call("a", "list_files", serde_json::json!({})));
+        let arguments = against(&server, &[&["ask", "Slow?", "docs"], more].concat());
+        let mut child = world.command(&arguments).spawn().unwrap();
+        until_asked(&server, &mut child);
+        while server.requests().len() < 2 {
+            assert_eq!(
+                child.try_wait().unwrap(),
+                None,
+                "it ended without its second question"
+            );
+            std::thread::yield_now();
+        }
+        interrupt(&child);
+        let ran = wait(child);
+        assert_eq!(ran.code, Some(130), "{ran:?}");
+        let failed = ran.json();
+        assert_eq!(failed["error"]["code"], "cancelled");
+        assert_eq!(failed["steps"], 2);
+        assert_eq!(failed["tool_calls"][0]["name"], "list_files");
+    }
+}
+
+#[test]
 fn a_read_of_standard_input_is_cancelled() {
     let world = World::new();
     let mut child = world

@@ -41,6 +41,7 @@ fn help_version_and_completions_need_nothing() {
         "ask",
         "chat",
         "models",
+        "prompt",
         "completions",
         "PEREGRINE_MODEL",
         "Exit status",
