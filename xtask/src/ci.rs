@@ -1,11 +1,11 @@
 //! Everything that must be green on main, cheap steps first. A failed step does not hide what comes after it.
 //!
-//! One set of features (all of them) and one profile (dev) serve lint, test, doc, fuzz, wire and peers, so that each
+//! One set of features (all of them) and one profile (dev) serve lint, test, examples, doc, fuzz, wire and peers, so that each
 //! dependency is checked once and compiled once. Only `features` builds others, which is what it is for.
 
 use crate::args::Args;
 use crate::report::{Outcome, Report};
-use crate::{checks, deps, features, fuzz, peers, test, tidy, wire};
+use crate::{checks, deps, examples, features, fuzz, peers, test, tidy, wire};
 
 pub(crate) fn run(args: Args) -> Outcome {
     args.finish()?;
@@ -16,6 +16,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     report.step("lint", checks::lint);
     report.step("features", features::run);
     report.step("test", || test::run(Args::new(Vec::new())));
+    report.step("examples", || examples::run(Args::new(Vec::new())));
     report.step("doc", checks::doc);
     report.step("fuzz", || fuzz::run(&fuzz::Options::default()));
     report.step("wire", || wire::run(&wire::Options::for_ci()));

@@ -8,6 +8,7 @@ mod checks;
 mod ci;
 mod command;
 mod deps;
+mod examples;
 mod features;
 mod fuzz;
 mod metadata;
@@ -28,11 +29,12 @@ The project's tasks. Usage: cargo xtask VERB [OPTIONS]
 
   test [CARGO TEST ARGUMENTS]   every test with every feature, documentation tests included; starts what services it
                                 finds (Redis, PostgreSQL, NATS) and lists by name the tests that could not run
-  ci                            fmt, tidy, deps, lint, features, test, doc, fuzz, wire, peers: what must be green on main
+  ci                            fmt, tidy, deps, lint, features, test, examples, doc, fuzz, wire, peers: what must be green on main
   fmt [--fix]                   formatting: checks it, or writes it
   lint                          clippy on every target with every feature, warnings are errors
   tidy                          the style rules that are code: sizes, headers, manifests, layout
   deps [--markdown]             what each crate may reach, closure sizes, licences; or the size table for the README
+  examples [--fix]              the facade's examples without keys: they succeed and print what is written beside them
   doc                           documentation of every crate, warnings are errors
   features                      every feature of every crate built alone, and each crate without any
   fuzz [--cases N] [--seed S]   the decoders on seeded random input, bounded, on the stable toolchain
@@ -98,6 +100,7 @@ fn run(verb: &str, mut args: Args) -> Outcome {
             let options = fuzz::Options::from_args(args)?;
             report.step("fuzz", || fuzz::run(&options));
         }
+        "examples" => report.step("examples", || examples::run(args)),
         "peers" => report.step("peers", || peers::run(args)),
         "wire" => {
             let options = wire::Options::from_args(args)?;
