@@ -103,6 +103,7 @@ mod event;
 pub mod forms;
 mod hooks;
 mod input;
+mod interrupts;
 mod lint;
 mod memory;
 mod output;
@@ -125,9 +126,10 @@ pub use error::{ConfigProblem, Error, RunError};
 pub use event::RunEvent;
 pub use hooks::{Guard, HOOK_TIMEOUT, HookContext, Observer};
 pub use input::{Input, Resumption};
+pub use interrupts::ToolScope;
 pub use lint::{Cause, LintError, MAX_BREAKS, PromptBreak, PromptLint, lint_bodies, lint_requests};
 pub use memory::{Memory, MemoryContext, TurnMemory};
-pub use output::{CalledTool, RunOutput, RunReport, TypedOutput};
+pub use output::{Abandoned, AbandonedKind, CalledTool, RunOutput, RunReport, TypedOutput};
 pub use run::{
     Approval, BestOfN, FallbackOn, Limits, More, OnLimit, PlanAndExecute, Reflection, Run, Strategy,
 };
