@@ -8,6 +8,7 @@ mod budgets;
 pub(crate) mod check;
 mod end;
 mod model;
+mod near;
 mod ops;
 mod start;
 mod stop;
@@ -35,6 +36,7 @@ use crate::run::{
 };
 use budgets::Sizes;
 pub(crate) use end::typed;
+use near::Near;
 use ops::{Done, MAX_OPS, Ops, Outcome, Read, Told};
 pub(crate) use start::{Setup, Start, run_id};
 use stop::{News, Stop as Stopping};
@@ -54,6 +56,7 @@ pub(crate) struct Driver {
     budget: Option<Budget>,
     sizes: Sizes,
     deadline: Option<(Sleep, LimitReached)>,
+    near: Near,
     cancelled: Option<Cancelled>,
     stop: Option<Box<Stopping>>,
     hooks: Option<BoundHooks>,
@@ -138,6 +141,7 @@ impl Driver {
     }
 
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<RunEvent>> {
+        self.start_late();
         loop {
             if let Some(event) = self.out.pop_front() {
                 return Poll::Ready(Some(event));
@@ -191,6 +195,9 @@ impl Driver {
         if let Poll::Ready(wake) = self.poll_stop(cx) {
             return Poll::Ready(wake);
         }
+        if let Some(event) = self.poll_near(cx) {
+            return Poll::Ready(Wake::Told(0, Told::Event(event)));
+        }
         if let Some(cancelled) = &mut self.cancelled
             && Pin::new(cancelled).poll(cx).is_ready()
         {
@@ -236,12 +243,13 @@ impl Driver {
         if let Some(read) = read {
             self.reads.insert(thread, read);
         }
-        self.hear();
+        self.look_at_budget();
         match outcome {
             Outcome::AfterRun(Ok(response)) => self.complete(response),
             Outcome::AfterRun(Err(veto)) => self.end(Err(Error::Vetoed(veto)), false),
             Outcome::Event(event) => {
                 self.watch(thread, &event);
+                self.hear();
                 self.feed(event);
             }
         }

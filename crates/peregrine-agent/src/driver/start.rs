@@ -10,6 +10,7 @@ use peregrine_signatures::Compiled;
 use peregrine_tools::Cancellation;
 
 use super::budgets::Sizes;
+use super::near::Near;
 use super::ops::{Done, Ops};
 use super::stop::{Below, Stop};
 use super::{Driver, nothing_asked};
@@ -171,6 +172,7 @@ impl Driver {
             budget,
             sizes: Sizes::default(),
             deadline,
+            near: Near::default(),
             cancelled: (!cancellation.can_never_fire()).then(|| cancellation.cancelled()),
             stop: interrupts.map(|above| Box::new(Stop::new(&above, id.to_string(), grace, streaming))),
             hooks,
@@ -186,11 +188,12 @@ impl Driver {
             result: None,
             is_over: false,
         };
-        driver.start(start);
+        driver.watch_time();
+        driver.start_now_or_late(start);
         Ok(driver)
     }
 
-    fn start(&mut self, start: Start) {
+    pub(super) fn start(&mut self, start: Start) {
         match start {
             Start::New(input) => match self.hooks.clone() {
                 None => {

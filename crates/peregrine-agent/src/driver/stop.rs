@@ -34,7 +34,7 @@ use peregrine_interrupts::{
 };
 use peregrine_tools::Canceller;
 
-use super::{Driver, Wake};
+use super::{Driver, Start, Wake};
 use crate::error::Error;
 use crate::event::RunEvent;
 use crate::interrupts::ToolInterrupts;
@@ -44,6 +44,8 @@ use crate::run::{Effect, Event, Interrupt, InterruptSource, More};
 /// The scope of a run, and what was heard from it.
 pub(super) struct Stop {
     scope: Scope,
+    /// What the run begins with, until it is polled: what is interrupted before that begins nothing.
+    start: Option<Start>,
     /// What is left below ends with the run.
     _ends: CancelOnDrop,
     /// For the next interrupt; `None` after an immediate one.
@@ -81,6 +83,7 @@ impl Stop {
         };
         let scope = above.child(kind, name);
         Self {
+            start: None,
             _ends: scope.cancel_on_drop(),
             wait: Some(scope.graceful()),
             warnings: is_watched.then(|| scope.warnings()),
@@ -121,6 +124,19 @@ impl Stop {
 }
 
 impl Driver {
+    pub(super) fn start_now_or_late(&mut self, start: Start) {
+        match &mut self.stop {
+            Some(stop) => stop.start = Some(start),
+            None => self.start(start),
+        }
+    }
+
+    pub(super) fn start_late(&mut self) {
+        if let Some(start) = self.stop.as_mut().and_then(|stop| stop.start.take()) {
+            self.start(start);
+        }
+    }
+
     pub(super) fn poll_stop(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
         let is_idle = self.ops.len() == 0;
         match &mut self.stop {

@@ -15,6 +15,8 @@ mod machine;
 mod matrix;
 mod paths;
 mod resume;
+mod stop;
+mod stop_places;
 mod strategies;
 mod streams;
 mod support;
