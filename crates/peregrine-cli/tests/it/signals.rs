@@ -89,21 +89,35 @@ fn an_answer_on_its_way_is_cancelled_by_the_second_signal() {
     }
 }
 
-#[test]
-fn the_first_signal_lets_the_answer_finish() {
-    let world = World::new();
+/// Asks a server that answers once the first signal was noticed, and interrupts before that.
+fn interrupted_meanwhile(world: &World, reply: Reply, arguments: &[&str]) -> (LlmServer, Ran) {
     let server = LlmServer::start_blocking().unwrap();
-    let pause = Fault::pause(At::BeforeHead, Duration::from_secs(2));
-    server.push(Reply::text("It is there.").with_fault(pause));
-    let mut child = world
-        .command(&against(&server, &["ask", "Slow?"]))
-        .spawn()
-        .unwrap();
-    until_asked(&server, &mut child);
+    let (asks, asked) = mpsc::channel();
+    let (go, told) = mpsc::channel();
+    let gate = Mutex::new((asks, told));
+    server.set_responder(move |_| {
+        let (asks, told) = &*gate.lock().unwrap();
+        asks.send(()).unwrap();
+        told.recv().unwrap();
+        reply.clone()
+    });
+    let mut child = world.command(&against(&server, arguments)).spawn().unwrap();
+    asked.recv_timeout(Duration::from_secs(60)).unwrap();
     interrupt(&child);
     let (mut rest, mut said) = until_said(&mut child, FINISHING);
+    go.send(()).unwrap();
     rest.read_to_string(&mut said).unwrap();
-    let ran = wait(child).ok();
+    let ran = Ran {
+        err: said,
+        ..wait(child)
+    };
+    (server, ran)
+}
+
+#[test]
+fn the_first_signal_lets_the_answer_finish() {
+    let (_, ran) = interrupted_meanwhile(&World::new(), Reply::text("It is there."), &["ask", "Slow?"]);
+    let ran = ran.ok();
     assert_eq!(ran.out, "It is there.\n", "{ran:?}");
 }
 
