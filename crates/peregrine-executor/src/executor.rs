@@ -267,22 +267,26 @@ impl<'a> Run<'a> {
     /// # Examples
     ///
     /// ```
+    /// use std::time::Duration;
     /// use peregrine_executor::{ActionInfo, Actions, Effect, Executor, Outcome, Plan, StepState, VirtualTimer};
     /// use peregrine_interrupts::{ManualTimer, Mode, Scope};
     /// use serde_json::json;
     ///
     /// let scope = Scope::root("plan", ManualTimer::new());
     /// let handle = scope.handle();
-    /// let actions = Actions::new().with_fn("stop", ActionInfo::new(Effect::ReadOnly), move |_| {
+    /// let actions = Actions::new().with_fn("stop", ActionInfo::new(Effect::ReadOnly), move |call| {
     ///     handle.interrupt(Mode::Graceful);
-    ///     async { Ok(json!("stopping")) }
+    ///     async move {
+    ///         call.sleep(Duration::from_secs(1)).await;
+    ///         Ok(json!("finished"))
+    ///     }
     /// });
     /// let plan = Plan::from_json(r#"[
     ///     {"id": "first", "action": "stop"},
     ///     {"id": "second", "action": "stop", "depends_on": ["first"]}
     /// ]"#)?;
     ///
-    /// # futures_util::FutureExt::now_or_never(async {
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
     /// let report = Executor::new(actions, VirtualTimer::new())
     ///     .run(&plan)
     ///     .wind_down_when(async { drop(scope.graceful().await) })
@@ -291,7 +295,7 @@ impl<'a> Run<'a> {
     /// assert_eq!(report.step("first").unwrap().state, StepState::Succeeded);
     /// assert_eq!((report.step("second").unwrap().state, report.outcome), (StepState::Cancelled, Outcome::Cancelled));
     /// # Ok::<(), peregrine_executor::PlanError>(())
-    /// # }).unwrap()?;
+    /// # })?;
     /// # Ok::<(), peregrine_executor::PlanError>(())
     /// ```
     pub fn wind_down_when(mut self, told: impl Future<Output = ()> + Send + 'a) -> Self {
