@@ -444,19 +444,6 @@ impl Run {
         }
     }
 
-    /// The first reason stands; an interrupt that is stronger than the one before says both.
-    fn stop(&mut self, stop: Stop) {
-        match (&mut self.stopping, stop) {
-            (Some(Stop::Interrupted { interrupt }), Stop::Interrupted { interrupt: later })
-                if later.mode > interrupt.mode =>
-            {
-                *interrupt = later;
-            }
-            (Some(_), _) => {}
-            (none, stop) => *none = Some(stop),
-        }
-    }
-
     fn is_saving(&self) -> bool {
         self.phase == (Phase::Saving { asked: true })
     }

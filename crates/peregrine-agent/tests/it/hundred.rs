@@ -111,8 +111,8 @@ fn processes(is_meant: impl Fn(&[&str]) -> bool) -> usize {
 type Groups = Arc<Mutex<BTreeSet<u32>>>;
 
 /// An agent of two threads: one keeps a stream open, the other calls a tool, which starts processes and the next agent.
-fn agent(model: &ModelHandle, name: String, depth: usize, groups: &Groups) -> Agent {
-    let below = (depth > 1).then(|| agent(model, format!("{name}.{depth}"), depth - 1, groups));
+fn agent(model: &ModelHandle, name: &str, depth: usize, groups: &Groups) -> Agent {
+    let below = (depth > 1).then(|| agent(model, &format!("{name}.{depth}"), depth - 1, groups));
     Agent::new(model.clone())
         .with_instructions(format!("You are <{name}>."))
         .with_strategy(Strategy::BestOfN(BestOfN::new(2)))
@@ -180,7 +180,7 @@ pub(crate) async fn stop_all(chains: usize, depth: usize, stop: impl FnOnce(&Sco
     let scope = Scope::root("test", TokioTimer::new());
     let mut runs = JoinSet::new();
     for chain in 0..chains {
-        let agent = agent(&model, chain.to_string(), depth, &groups);
+        let agent = agent(&model, &chain.to_string(), depth, &groups);
         let input = Input::from("Go.").with_interrupts(&scope);
         runs.spawn(async move { agent.run_stream(input).collect().await.map(|_| ()) });
     }

@@ -21,6 +21,7 @@ mod stop;
 mod stop_places;
 #[cfg(target_os = "linux")]
 mod stop_process;
+mod stop_tools;
 mod strategies;
 mod streams;
 mod support;
