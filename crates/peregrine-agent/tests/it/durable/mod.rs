@@ -2,4 +2,5 @@
 
 mod basics;
 mod every_poll;
+mod forks;
 mod support;
