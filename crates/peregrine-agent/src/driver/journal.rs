@@ -364,6 +364,10 @@ impl Driver {
         if let Effect::Cancel { calls } = &effect {
             return self.cancel(calls);
         }
+        if let Effect::RejectTool { task, .. } = &effect {
+            // A snapshot may be written before it is told.
+            self.called(task, false);
+        }
         let Some(log) = self.log.as_deref_mut() else {
             return;
         };
