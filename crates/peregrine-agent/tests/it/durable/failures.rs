@@ -282,7 +282,7 @@ async fn a_run_that_is_cancelled_is_stopped_in_its_journal_and_nothing_is_in_dou
 #[tokio::test]
 async fn a_call_that_was_announced_and_not_begun_when_the_run_was_stopped_is_not_in_doubt() {
     let (mut in_doubt, mut not_begun) = (0, 0);
-    for polls in 1..14 {
+    for polls in 1..20 {
         let (_, checkpoints) = moody(3);
         let begun = Ledger::default();
         let info = ToolInfo::new(ToolSpec::new("pay", "Pays.", JsonSchema::empty_object()));
