@@ -78,6 +78,8 @@ pub(crate) struct Inner {
     pub(crate) memory: Option<Arc<dyn Memory>>,
     pub(crate) timer: Option<Arc<dyn Timer>>,
     pub(crate) direct: bool,
+    #[cfg(feature = "checkpoints")]
+    pub(crate) checkpoints: Option<peregrine_checkpoints::Checkpoints>,
     pub(crate) grace: Duration,
     /// The first thing that was set up wrongly.
     pub(crate) problem: Option<ConfigProblem>,
@@ -103,6 +105,8 @@ impl Agent {
             #[cfg(not(feature = "tokio"))]
             timer: None,
             direct: true,
+            #[cfg(feature = "checkpoints")]
+            checkpoints: None,
             grace: Duration::from_secs(2),
             problem: None,
         }))
@@ -299,6 +303,14 @@ impl Agent {
         self.change(|inner| inner.direct = is_on)
     }
 
+    /// Keeps a journal of each run, from which it goes on after whatever ended it: see [`durable`](crate::durable). The runs
+    /// need a scope ([`with_scope`](Self::with_scope)).
+    #[cfg(feature = "checkpoints")]
+    #[must_use]
+    pub fn with_checkpoints(self, checkpoints: peregrine_checkpoints::Checkpoints) -> Self {
+        self.change(|inner| inner.checkpoints = Some(checkpoints))
+    }
+
     /// Looks whether runs can start, which each of them does too.
     ///
     /// # Errors
@@ -311,6 +323,12 @@ impl Agent {
     /// The rules of its runs.
     pub fn spec(&self) -> &Arc<RunSpec> {
         &self.0.spec
+    }
+
+    /// The store of its runs.
+    #[cfg(feature = "checkpoints")]
+    pub fn checkpoints(&self) -> Option<&peregrine_checkpoints::Checkpoints> {
+        self.0.checkpoints.as_ref()
     }
 
     /// Its tools.
@@ -383,6 +401,9 @@ impl Agent {
     /// is this agent's: models, tools, memory, hooks, what is allowed. Budgets begin anew: those of the agent, and that of
     /// the [`Resumption`], if it has one. A tool that the agent has no more is an error that the model is told.
     ///
+    /// An agent that keeps runs (`with_checkpoints`) goes on with the journal of the run, which must be where the run was
+    /// stopped; a run that has none gets one.
+    ///
     /// # Errors
     ///
     /// As [`run`](Self::run); [`ConfigProblem::Resume`], with the run, if it cannot go on with this agent.
@@ -418,7 +439,31 @@ impl Agent {
         self.typed_driver(&contract, start, false)?.finish_as::<S>().await
     }
 
-    fn driver(&self, start: Start, streaming: bool) -> Result<Driver, RunError> {
+    #[cfg(feature = "checkpoints")]
+    pub(crate) fn resuming_as<S: Signature>(
+        &self,
+        start: Start,
+        streaming: bool,
+    ) -> Result<Driver, RunError> {
+        match Contract::of::<S>(self.0.capabilities(), self.0.offers_tools()) {
+            Ok(contract) => self.typed_driver(&contract, start, streaming),
+            Err(error) => Err(start.failed(error)),
+        }
+    }
+
+    /// How many models it has.
+    #[cfg(feature = "checkpoints")]
+    pub(crate) fn models(&self) -> usize {
+        self.0.models.len()
+    }
+
+    /// The rules of its untyped runs.
+    #[cfg(feature = "checkpoints")]
+    pub(crate) fn ready_rules(&self) -> Arc<RunSpec> {
+        self.0.ready_spec(None)
+    }
+
+    pub(crate) fn driver(&self, start: Start, streaming: bool) -> Result<Driver, RunError> {
         Driver::new(Setup {
             inner: Arc::clone(&self.0),
             spec: self.0.ready_spec(None),

@@ -92,6 +92,7 @@ impl Driver {
                 handle.info(),
                 self.inner.prices.as_deref(),
             );
+            self.charge_lost(thread, &budget, &estimate);
             (budget, estimate)
         });
         self.charge(&Unit::MODEL_CALLS, 1);
@@ -177,6 +178,7 @@ impl Driver {
         self.tool_started(&task);
         let canceller = Canceller::new();
         let (call, thread) = (task.call, task.thread);
+        let key = self.key_of(call);
         let decision = self
             .inner
             .allowance
@@ -199,6 +201,7 @@ impl Driver {
                 None => Ok(()),
             },
             task,
+            key,
             registry: self.inner.registry.clone(),
             hooks: self.hooks.as_ref().map(|hooks| hooks.at(thread, turn)),
             budget: self.budget.clone(),

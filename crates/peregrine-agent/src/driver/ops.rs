@@ -81,6 +81,8 @@ struct Op {
     call: Option<CallId>,
     thread: u32,
     operation: Operation,
+    /// Whether it was polled: before that, nothing of it has happened.
+    is_begun: bool,
     /// Dropped before the operation is, so that what that started elsewhere is told first.
     below: Option<Below>,
 }
@@ -117,8 +119,15 @@ impl Ops {
             call,
             thread,
             operation,
+            is_begun: false,
             below: Some(below),
         });
+    }
+
+    /// Whether an operation was pushed for this call, and was never polled.
+    #[cfg(feature = "checkpoints")]
+    pub(super) fn is_untouched(&self, call: CallId) -> bool {
+        self.ops.iter().any(|op| op.call == Some(call) && !op.is_begun)
     }
 
     /// Drops one, which stops it.
@@ -166,6 +175,7 @@ impl Ops {
             let Some(op) = self.ops.get_mut(place) else {
                 continue;
             };
+            op.is_begun = true;
             match op.operation.as_mut().poll_next(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Some(told)) => {

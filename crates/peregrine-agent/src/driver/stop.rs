@@ -200,6 +200,7 @@ impl Driver {
             // What the guards have not let pass is not kept.
             return self.end(Err(Error::Interrupted(interrupt)), false);
         }
+        self.unhold_all();
         self.drop_ops(Below::may_finish);
         self.todo.retain(|effect| !begins_something(effect));
         if self.run.ended().is_some() {
@@ -261,6 +262,26 @@ impl Driver {
             });
             self.report.abandoned.push(abandoned);
         }
+    }
+
+    /// For an immediate interrupt, while nothing is heard.
+    #[cfg(feature = "checkpoints")]
+    pub(super) fn halt(&self) -> Option<WaitForInterrupt> {
+        Some(self.stop.as_ref()?.scope.cancelled())
+    }
+
+    /// A time by the clock of the run's scope.
+    #[cfg(feature = "checkpoints")]
+    pub(super) fn sleep_below(&self, time: Duration) -> Option<super::Sleep> {
+        let stop = self.stop.as_ref()?;
+        Some(Box::pin(stop.scope.sleep(time)))
+    }
+
+    /// What the run's scope was interrupted by.
+    #[cfg(feature = "checkpoints")]
+    pub(super) fn halted(&self) -> Option<Interrupt> {
+        let interrupted = self.stop.as_ref()?.scope.interrupted()?;
+        Some(Interrupt::from(&interrupted))
     }
 
     /// A scope for what is below the run.
@@ -379,7 +400,7 @@ impl Drop for Below {
     }
 }
 
-fn begins_something(effect: &Effect) -> bool {
+pub(super) fn begins_something(effect: &Effect) -> bool {
     matches!(
         effect,
         Effect::CallModel(_)

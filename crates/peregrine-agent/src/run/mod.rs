@@ -16,11 +16,14 @@
 //! - results of tools go to the model in the order in which it asked, whatever the order in which they arrived;
 //! - `steps` counts calls to models when they are asked for, so that no order of events gets around the bound.
 
+#[cfg(feature = "checkpoints")]
+mod amend;
 mod ask;
 mod compose;
 mod effect;
 mod end;
 mod event;
+mod kept;
 mod spec;
 mod strategy;
 pub(crate) mod thread;
@@ -333,6 +336,7 @@ impl Run {
                 }
                 self.stop(Stop::Interrupted { interrupt });
             }
+            Event::NotBegun { calls } => self.not_begun(calls)?,
             Event::Resumed { more } => {
                 if self.paused.is_none() {
                     return stray(Event::Resumed { more }, "it does not stand still");

@@ -340,6 +340,17 @@ impl Thread {
         }
     }
 
+    /// A call of a tool that was taken for begun was not; `false` if it was not taken for that.
+    pub(crate) fn never_ran(&mut self, call: CallId) -> bool {
+        match self.awaited(call) {
+            Some(slot) if slot.state == SlotState::Unknown => {
+                slot.state = SlotState::Ready;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// A call of a tool ended, and nobody knows what it did. Its name.
     pub(crate) fn gave_nothing(&mut self, call: CallId) -> String {
         match self.awaited(call) {

@@ -1,11 +1,14 @@
 //! Integration tests of the agent crate.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::print_stdout, reason = "what a long test did is worth a line")]
 
 mod budget;
 mod budget_model;
 mod budget_queue;
 mod budget_race;
 mod cancel;
+#[cfg(feature = "checkpoints")]
+mod durable;
 mod hooks;
 mod hostile;
 #[cfg(target_os = "linux")]
