@@ -1,0 +1,759 @@
+//! One limit for many processes, kept in Redis.
+//!
+//! **Booking.** A request takes its turn in the fair queue of its process, and books: one script takes what it asks for,
+//! if need be into debt, and says how long to wait until it is there. So there is one round trip for each request, nobody
+//! asks again and again, and processes are served in the order in which they book, whatever the size. The time is that of
+//! the server.
+//!
+//! **Concurrency.** Each process tells how many requests it has in flight, as an absolute count under a lease that it
+//! renews; the counts of a process that is gone end with its lease. Who finds all places taken tries again after a while
+//! that doubles up to a quarter of a second, or as soon as one of its own requests ends.
+//!
+//! **Away.** When the server does not answer, each process goes on with a part of the limits: all, divided by the processes
+//! that were known last, beginning with nothing to use at once. That is told once. One task tries to get back, less and
+//! less often up to every five seconds. When the server is back, what it does not remember counts as used.
+//!
+//! What a crash or a lost connection leaves behind is only ever too careful: tokens that were booked and not used count
+//! until the rate has made up for them.
+
+mod learned;
+mod scripts;
+
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, SystemTime};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisError, Script, ScriptInvocation};
+use tokio::sync::{Notify, mpsc};
+
+use self::learned::{Learned, Note, Notes};
+use crate::admission::{Admission, Outcome};
+use crate::config::{Limits, nanos};
+use crate::error::{Error, Quantity};
+use crate::limiter::{Held, Limiter, Permit, Status};
+use crate::local::Local;
+use crate::signals::Signals;
+use crate::sync::lock;
+use crate::timer::{Clockwork, Timer};
+
+/// Settlements that wait to be sent at the most. What is beyond is not given back.
+const MAX_UNSENT: usize = 10_000;
+/// How long to wait for a place that another process has, at first and at most.
+const BUSY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// How long between attempts to get back to the server, at first and at most.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often what was learned is told to the others.
+const TELL: Duration = Duration::from_millis(500);
+
+/// How a limit is shared between processes through Redis.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn run() -> Result<(), peregrine_limits::Error> {
+/// use peregrine_limits::{Ask, Limits, SharedConfig, TokioTimer};
+///
+/// let limits = Limits::new().with_requests_per_minute(500).with_concurrency(64);
+/// let limiter = SharedConfig::new("redis://127.0.0.1:6379", "openai/gpt-4o", limits)
+///     .on_event(|event| { /* log it */ })
+///     .connect(TokioTimer::new())
+///     .await?;
+/// let permit = limiter.acquire(Ask::tokens(1_200)).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SharedConfig {
+    url: String,
+    name: String,
+    limits: Limits,
+    lease: Duration,
+    timeout: Duration,
+    on_event: Arc<dyn Fn(&SharedEvent) + Send + Sync>,
+}
+
+/// What happens to a shared limiter. Told once for each change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SharedEvent {
+    /// The server does not answer: this process goes on with its part of the limits.
+    Away {
+        /// By how many the limits are divided.
+        processes: u64,
+        /// Why, as the client says.
+        reason: String,
+    },
+    /// The server answers again.
+    Back,
+}
+
+impl SharedConfig {
+    /// Shares `limits` with all who use the same `name` at this server. The URL looks like `redis://host:6379/0`.
+    pub fn new(url: impl Into<String>, name: impl Into<String>, limits: Limits) -> Self {
+        Self {
+            url: url.into(),
+            name: name.into(),
+            limits,
+            lease: Duration::from_secs(30),
+            timeout: Duration::from_millis(500),
+            on_event: Arc::new(|_| {}),
+        }
+    }
+
+    /// Sets after how long a process that is not heard of counts as gone. 30 s, and at least a second.
+    #[must_use]
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.max(Duration::from_secs(1));
+        self
+    }
+
+    /// Sets after how long without an answer the server counts as away. 500 ms.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Calls `listener` when the server goes away and when it is back. It must not block.
+    #[must_use]
+    pub fn on_event(mut self, listener: impl Fn(&SharedEvent) + Send + Sync + 'static) -> Self {
+        self.on_event = Arc::new(listener);
+        self
+    }
+
+    /// A limiter on this server. If it does not answer now, the limiter begins with all of the limits, and looks for it.
+    ///
+    /// Must be called in a tokio runtime, which has one task for the limiter until its last clone and permit are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the URL is none, or the limits make no sense.
+    pub async fn connect(self, timer: impl Timer) -> Result<Limiter, Error> {
+        let Self {
+            url,
+            name,
+            limits,
+            lease,
+            timeout,
+            on_event,
+        } = self;
+        let limits = limits.checked()?;
+        // The URL may hold a password: it is not in the message.
+        let client = Client::open(url).map_err(|error| Error::Config {
+            message: format!("the URL of the Redis server: {error}"),
+        })?;
+        let clock = Arc::new(Clockwork::new(timer));
+        let turns = Limits {
+            concurrency: Some(1),
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            learning: None,
+            ..limits.clone()
+        };
+        let turns = Admission::new(turns, clock.now());
+        let (unsent, to_send) = mpsc::channel(MAX_UNSENT);
+        let random = || RandomState::new().hash_one(SystemTime::now());
+        let shared = Arc::new(Shared {
+            turns: Arc::new(Local::with_rules(turns, limits.clone(), clock.clone())),
+            keys: ["state", "alive", "counts"].map(|key| format!("peregrine:limits:{{{name}}}:{key}")),
+            process: format!("{}-{:016x}{:016x}", std::process::id(), random(), random()),
+            signature: signature(&limits),
+            lease,
+            timeout,
+            on_event,
+            clock,
+            limits,
+            in_flight: AtomicU32::new(0),
+            processes: AtomicU64::new(1),
+            seen: AtomicBool::new(false),
+            offset: AtomicU64::new(0),
+            link: Mutex::new(Link::Away(None)),
+            rates: Mutex::default(),
+            notes: Mutex::default(),
+            left: Mutex::new([1.0; 2]),
+            pause_until: AtomicU64::new(0),
+            unsent,
+            freed: Notify::new(),
+            tell_now: Notify::new(),
+            book: Script::new(&scripts::book()),
+            give: Script::new(&scripts::give()),
+            learn: Script::new(scripts::LEARN),
+        });
+        match shared.open(&client).await {
+            Ok(connection) => *lock(&shared.link) = Link::Here(connection),
+            Err(error) => shared.go_away(&error),
+        }
+        tokio::spawn(keep(Arc::downgrade(&shared), client, to_send));
+        Ok(Limiter::from_shared(shared))
+    }
+}
+
+impl fmt::Debug for SharedConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedConfig")
+            .field("name", &self.name)
+            .field("limits", &self.limits)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Processes with other limits start anew.
+fn signature(limits: &Limits) -> String {
+    format!(
+        "{:?} {:?} {} {} {:?}",
+        limits.requests_per_minute,
+        limits.tokens_per_minute,
+        limits.margin,
+        limits.burst_ns(),
+        limits.learning
+    )
+}
+
+enum Link {
+    Here(MultiplexedConnection),
+    /// With the limiter that stands in meanwhile.
+    Away(Option<Arc<Local>>),
+}
+
+/// What a settlement gives back.
+#[derive(Debug, Clone, Copy)]
+struct Give([i64; 2]);
+
+pub(crate) struct Shared {
+    /// Whose turn it is to book: the fair queue of this process.
+    turns: Arc<Local>,
+    keys: [String; 3],
+    process: String,
+    signature: String,
+    lease: Duration,
+    timeout: Duration,
+    on_event: Arc<dyn Fn(&SharedEvent) + Send + Sync>,
+    clock: Arc<Clockwork>,
+    limits: Limits,
+    in_flight: AtomicU32,
+    processes: AtomicU64,
+    /// Whether this process ever saw the state: if it is gone then, it counts as used up.
+    seen: AtomicBool,
+    /// What to add to our time for the server's, in nanoseconds.
+    offset: AtomicU64,
+    link: Mutex<Link>,
+    /// The rates that were learned last, in thousandths.
+    rates: Mutex<[Option<u64>; 2]>,
+    notes: Mutex<Notes>,
+    /// The shares of the limits that were left last.
+    left: Mutex<[f64; 2]>,
+    /// Until when the provider asks to wait, in the server's time; 0 where everybody knows.
+    pause_until: AtomicU64,
+    unsent: mpsc::Sender<Give>,
+    freed: Notify,
+    tell_now: Notify,
+    book: Script,
+    give: Script,
+    learn: Script,
+}
+
+/// What was booked: a place in flight, tokens, and when.
+pub(crate) struct Booking {
+    shared: Arc<Shared>,
+    tokens: u64,
+    at: u64,
+    used: [bool; 2],
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It counts as in flight; nothing is known to be booked.
+    Counted,
+    Booked,
+    Over,
+}
+
+type Booked = (u8, u64, u64, u64, u8, u8, f64, f64);
+
+impl Shared {
+    pub(crate) async fn acquire(self: &Arc<Self>, tenant: &str, tokens: u64) -> Result<Permit, Error> {
+        for (quantity, asked) in [(Quantity::Requests, 1), (Quantity::Tokens, tokens)] {
+            let most = self.limits.most(quantity);
+            if asked > most {
+                let limit = most;
+                return Err(Error::TooLarge {
+                    quantity,
+                    asked,
+                    limit,
+                });
+            }
+        }
+        let turn = self.turns.acquire(tenant, tokens).await?;
+        let turn = Permit::new(Held::Local(self.turns.clone(), turn));
+        let done = |turn: Permit| turn.refund();
+        let mut busy = BUSY.0;
+        loop {
+            let connection = match &*lock(&self.link) {
+                Link::Here(connection) => Ok(connection.clone()),
+                Link::Away(standin) => Err(standin.clone()),
+            };
+            let connection = match connection {
+                Ok(connection) => connection,
+                Err(standin) => {
+                    done(turn);
+                    let standin = standin.unwrap_or_else(|| self.standin());
+                    let grant = standin.acquire(tenant, tokens).await?;
+                    return Ok(Permit::new(Held::Local(standin.clone(), grant)));
+                }
+            };
+            // Counted before it is asked for, so that what happens meanwhile counts it too.
+            let mut booking = Booking::new(self, tokens);
+            match self.book(connection, tokens).await {
+                Ok((0, ..)) => {
+                    booking.withdraw();
+                    let freed = self.freed.notified();
+                    tokio::select! {
+                        () = freed => {}
+                        () = self.clock.sleep(nanos(busy)) => {}
+                    }
+                    busy = (busy * 2).min(BUSY.1);
+                }
+                Ok((_, wait_us, processes, now_us, used, used_tokens, left, left_of_tokens)) => {
+                    self.processes.store(processes.max(1), Ordering::Relaxed);
+                    self.seen.store(true, Ordering::Relaxed);
+                    let server = now_us.saturating_mul(1_000);
+                    self.offset
+                        .store(server.saturating_sub(self.clock.now()), Ordering::Relaxed);
+                    *lock(&self.left) = [left, left_of_tokens];
+                    booking.booked(
+                        server.saturating_add(wait_us.saturating_mul(1_000)),
+                        [used == 1, used_tokens == 1],
+                    );
+                    // The turn is kept meanwhile: who comes later, of another tenant, is not behind all who wait here.
+                    self.wait(wait_us.saturating_mul(1_000)).await;
+                    done(turn);
+                    return Ok(Permit::new(Held::Shared(booking)));
+                }
+                Err(error) => {
+                    booking.withdraw();
+                    self.go_away(&error);
+                }
+            }
+        }
+    }
+
+    async fn wait(&self, nanos: u64) {
+        let until = self.clock.now().saturating_add(nanos);
+        loop {
+            let now = self.clock.now();
+            if now >= until {
+                return;
+            }
+            self.clock.sleep(until - now).await;
+        }
+    }
+
+    /// The server's time, as far as we know.
+    fn server_now(&self) -> u64 {
+        self.clock
+            .now()
+            .saturating_add(self.offset.load(Ordering::Relaxed))
+    }
+
+    async fn within<T>(&self, asked: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
+        match tokio::time::timeout(self.timeout, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        }
+    }
+
+    async fn open(&self, client: &Client) -> Result<MultiplexedConnection, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout));
+        self.within(client.get_multiplexed_async_connection_with_config(&config))
+            .await
+    }
+
+    async fn book(&self, mut connection: MultiplexedConnection, tokens: u64) -> Result<Booked, RedisError> {
+        let mut invocation = self.book.prepare_invoke();
+        self.arguments(&mut invocation, [1, i64::try_from(tokens).unwrap_or(i64::MAX)]);
+        self.within(invocation.invoke_async(&mut connection)).await
+    }
+
+    /// Gives back, and renews the lease.
+    async fn give(&self, mut connection: MultiplexedConnection, give: Give) -> Result<(), RedisError> {
+        let mut invocation = self.give.prepare_invoke();
+        self.arguments(&mut invocation, give.0);
+        let processes: u64 = self.within(invocation.invoke_async(&mut connection)).await?;
+        self.processes.store(processes.max(1), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn arguments(&self, invocation: &mut ScriptInvocation<'_>, amounts: [i64; 2]) {
+        for key in &self.keys {
+            invocation.key(key.as_str());
+        }
+        invocation
+            .arg(self.process.as_str())
+            .arg(self.in_flight.load(Ordering::SeqCst))
+            .arg(u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX))
+            .arg(u8::from(!self.seen.load(Ordering::Relaxed)))
+            .arg(self.limits.concurrency.unwrap_or(0))
+            .arg(self.signature.as_str());
+        for (quantity, amount) in Quantity::ALL.into_iter().zip(amounts) {
+            let (rate, capacity) = self.limits.first_rate(quantity).unwrap_or((0, 0));
+            invocation.arg(amount).arg(rate).arg(capacity);
+        }
+    }
+
+    /// The part of the limits that is ours while the server is away. Begins with nothing to use at once.
+    fn standin(&self) -> Arc<Local> {
+        let mut link = lock(&self.link);
+        if let Link::Away(Some(standin)) = &*link {
+            return standin.clone();
+        }
+        let limits = self.limits.divided(self.processes.load(Ordering::Relaxed));
+        let rules = Admission::new(limits.clone(), self.clock.now()).emptied();
+        let standin = Arc::new(Local::with_rules(rules, limits, self.clock.clone()));
+        if let Link::Away(none) = &mut *link {
+            *none = Some(standin.clone());
+        }
+        standin
+    }
+
+    /// The first who notices tells.
+    fn go_away(&self, error: &RedisError) {
+        let first = {
+            let mut link = lock(&self.link);
+            let before = std::mem::replace(&mut *link, Link::Away(None));
+            match before {
+                Link::Here(_) | Link::Away(None) => true,
+                Link::Away(Some(standin)) => {
+                    *link = Link::Away(Some(standin));
+                    false
+                }
+            }
+        };
+        if first {
+            drop(self.standin());
+            (self.on_event)(&SharedEvent::Away {
+                processes: self.processes.load(Ordering::Relaxed),
+                reason: error.to_string(),
+            });
+        }
+    }
+
+    fn connection(&self) -> Option<MultiplexedConnection> {
+        match &*lock(&self.link) {
+            Link::Here(connection) => Some(connection.clone()),
+            Link::Away(_) => None,
+        }
+    }
+
+    /// Tells the others what was learned here.
+    async fn tell(
+        &self,
+        mut connection: MultiplexedConnection,
+        mean_tokens: &mut f64,
+    ) -> Result<(), RedisError> {
+        let notes = lock(&self.notes).take();
+        let asked = self.pause_until.swap(0, Ordering::Relaxed);
+        let notes = if self.limits.learning.is_some() {
+            notes
+        } else {
+            Vec::new()
+        };
+        if notes.is_empty() && asked == 0 {
+            return Ok(());
+        }
+        let state = self.keys[0].as_str();
+        // A few rounds; if others are faster each time, what was learned here is what they learn too.
+        for _ in 0..5 {
+            let mut read = redis::cmd("HMGET");
+            read.arg(state).arg("version").arg("learned1").arg("learned2");
+            let (version, one, two): (Option<u64>, Option<String>, Option<String>) =
+                self.within(read.query_async(&mut connection)).await?;
+            let mut learned = Learned::read(&self.limits, [one, two], self.server_now());
+            let mut mean = *mean_tokens;
+            let told = learned.tell(&notes, &mut mean);
+            let asked = asked.saturating_sub(self.server_now());
+            let in_a_row = |in_a_row| Admission::pause_after(in_a_row, &self.limits);
+            let pause = told.in_a_row.filter(|_| asked == 0).map_or(asked, in_a_row);
+            let mut invocation = self.learn.prepare_invoke();
+            invocation.key(state);
+            invocation.arg(version.map_or_else(String::new, |version| version.to_string()));
+            invocation.arg(version.unwrap_or(0).wrapping_add(1) % (1 << 50));
+            for learner in &learned.learners {
+                invocation.arg(
+                    learner
+                        .as_ref()
+                        .map_or_else(String::new, |learner| learner.store()),
+                );
+            }
+            let rates = learned
+                .learners
+                .each_ref()
+                .map(|learner| learner.as_ref().map(|learner| learner.rate_milli()));
+            for learner in &learned.learners {
+                match learner {
+                    Some(learner) => {
+                        let rate = learner.rate_milli();
+                        invocation
+                            .arg(rate)
+                            .arg(self.limits.capacity(rate) >> learner.halvings());
+                    }
+                    None => {
+                        invocation.arg("").arg("");
+                    }
+                }
+            }
+            invocation.arg(pause / 1_000);
+            for empty in told.empty {
+                invocation.arg(u8::from(empty));
+            }
+            let stored: u8 = self.within(invocation.invoke_async(&mut connection)).await?;
+            if stored == 1 {
+                *mean_tokens = mean;
+                *lock(&self.rates) = rates;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        if let Link::Away(Some(standin)) = &*lock(&self.link) {
+            return Status::of(standin);
+        }
+        let rates = *lock(&self.rates);
+        let per_minute = |quantity: Quantity| {
+            let first = || self.limits.first_rate(quantity).map(|(rate, _)| rate);
+            rates[quantity as usize]
+                .or_else(first)
+                .map(|milli| milli as f64 / 1_000.0)
+        };
+        Status {
+            requests_per_minute: per_minute(Quantity::Requests),
+            tokens_per_minute: per_minute(Quantity::Tokens),
+            in_flight: self.in_flight.load(Ordering::SeqCst),
+            waiting: self.turns.look(|_, waiting| waiting),
+            shared: true,
+            processes: self.processes.load(Ordering::Relaxed),
+        }
+    }
+
+    #[cfg(feature = "layer")]
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.clock.wall()
+    }
+}
+
+impl Booking {
+    /// Counts as in flight from now on.
+    fn new(shared: &Arc<Shared>, tokens: u64) -> Self {
+        shared.in_flight.fetch_add(1, Ordering::SeqCst);
+        Self {
+            shared: shared.clone(),
+            tokens,
+            at: 0,
+            used: [false; 2],
+            stage: Stage::Counted,
+        }
+    }
+
+    fn withdraw(mut self) {
+        self.stage = Stage::Over;
+        self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn booked(&mut self, at: u64, used: [bool; 2]) {
+        (self.at, self.used, self.stage) = (at, used, Stage::Booked);
+        let amounts = [1, self.tokens];
+        lock(&self.shared.notes).push(Note::Granted { at, amounts });
+    }
+
+    pub(crate) fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    pub(crate) fn hear(&self, signals: &Signals) {
+        let shared = &self.shared;
+        for quantity in Quantity::ALL {
+            if let Some(limit) = signals
+                .window(quantity)
+                .and_then(|window| window.limit)
+                .filter(|limit| *limit > 0)
+            {
+                lock(&shared.notes).push(Note::Announced { quantity, limit });
+            }
+        }
+        if let Some(wait) = signals.retry_after {
+            shared.ask_to_wait(nanos(wait.min(shared.limits.max_pause)));
+        }
+    }
+
+    pub(crate) fn finish(mut self, outcome: Outcome, signals: &Signals) {
+        self.end(outcome, signals);
+    }
+
+    fn end(&mut self, outcome: Outcome, signals: &Signals) {
+        self.stage = Stage::Over;
+        let Self {
+            shared,
+            tokens,
+            at,
+            used,
+            stage: _,
+        } = &*self;
+        let (at, tokens, used) = (*at, *tokens, *used);
+        shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+        let signed = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
+        let note = |note| lock(&shared.notes).push(note);
+        let give = match outcome {
+            Outcome::Used(really) => {
+                let more = really as f64 - tokens as f64;
+                note(Note::Corrected {
+                    at,
+                    more: [0.0, more],
+                });
+                note(Note::Succeeded {
+                    at,
+                    used,
+                    tokens: really,
+                });
+                [0, signed(tokens).saturating_sub(signed(really))]
+            }
+            Outcome::Rejected => {
+                let now = shared.server_now();
+                let amounts = [1, tokens];
+                let culprit = shared.culprit(signals);
+                note(Note::Rejected {
+                    at,
+                    now,
+                    amounts,
+                    culprit,
+                });
+                if shared.limits.learning.is_none() && signals.retry_after.is_none() {
+                    shared.ask_to_wait(Admission::pause_after(1, &shared.limits));
+                }
+                shared.tell_now.notify_one();
+                [0, signed(tokens)]
+            }
+            Outcome::NotSent => {
+                let more = [-1.0, -(tokens as f64)];
+                note(Note::Corrected { at, more });
+                [1, signed(tokens)]
+            }
+            Outcome::Unknown => [0, 0],
+        };
+        self.hear(signals);
+        // A full queue: what is not given back counts as used, and the next message tells the count in flight.
+        let _full = self.shared.unsent.try_send(Give(give));
+        self.shared.freed.notify_one();
+    }
+}
+
+impl Drop for Booking {
+    /// Never handed out: dropped while it waited.
+    fn drop(&mut self) {
+        match self.stage {
+            Stage::Over => {}
+            // Whether it was booked nobody knows: then it counts as used.
+            Stage::Counted => {
+                self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+                let _full = self.shared.unsent.try_send(Give([0, 0]));
+                self.shared.freed.notify_one();
+            }
+            Stage::Booked => self.end(Outcome::NotSent, &Signals::default()),
+        }
+    }
+}
+
+impl Shared {
+    fn ask_to_wait(&self, nanos: u64) {
+        let until = self.server_now().saturating_add(nanos);
+        self.pause_until.fetch_max(until, Ordering::Relaxed);
+        self.tell_now.notify_one();
+    }
+
+    fn culprit(&self, signals: &Signals) -> Quantity {
+        let nothing_left = |quantity: &Quantity| {
+            signals
+                .window(*quantity)
+                .is_some_and(|window| window.remaining == Some(0))
+        };
+        let limited = |quantity: &Quantity| self.limits.per_minute(*quantity).is_some();
+        let left = *lock(&self.left);
+        let told = Quantity::ALL.into_iter().find(nothing_left);
+        let tightest = || {
+            let all = Quantity::ALL.into_iter().filter(limited);
+            all.min_by(|one, other| left[*one as usize].total_cmp(&left[*other as usize]))
+        };
+        told.filter(limited)
+            .or_else(tightest)
+            .unwrap_or(Quantity::Requests)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What goes on beside the requests: settlements, leases, what was learned, and the way back to the server.
+async fn keep(shared: Weak<Shared>, client: Client, mut to_send: mpsc::Receiver<Give>) {
+    let mut mean_tokens = 0.0;
+    let mut back_off = RECONNECT.0;
+    loop {
+        let Some(alive) = shared.upgrade() else { return };
+        let Some(connection) = alive.connection() else {
+            match alive.open(&client).await {
+                Ok(connection) => {
+                    // It answers only once it has loaded what it had, and takes writes.
+                    if alive.give(connection.clone(), Give([0, 0])).await.is_ok() {
+                        *lock(&alive.link) = Link::Here(connection);
+                        (alive.on_event)(&SharedEvent::Back);
+                        back_off = RECONNECT.0;
+                        continue;
+                    }
+                }
+                Err(_away) => {}
+            }
+            drop(alive);
+            // What is settled meanwhile the server will not remember anyway.
+            while to_send.try_recv().is_ok() {}
+            tokio::time::sleep(back_off).await;
+            back_off = (back_off * 2).min(RECONNECT.1);
+            continue;
+        };
+        let renew = (alive.lease / 3).min(TELL);
+        let done = tokio::select! {
+            give = to_send.recv() => match give {
+                None => return,
+                Some(Give(mut sum)) => {
+                    // All that is there, in one message.
+                    while let Ok(Give(more)) = to_send.try_recv() {
+                        sum = [sum[0].saturating_add(more[0]), sum[1].saturating_add(more[1])];
+                    }
+                    alive.give(connection, Give(sum)).await
+                }
+            },
+            () = alive.tell_now.notified() => alive.tell(connection, &mut mean_tokens).await,
+            () = tokio::time::sleep(renew) => {
+                let told = alive.tell(connection.clone(), &mut mean_tokens).await;
+                match told {
+                    Ok(()) => alive.give(connection, Give([0, 0])).await,
+                    failed => failed,
+                }
+            }
+        };
+        if let Err(error) = done {
+            alive.go_away(&error);
+        }
+    }
+}
