@@ -22,13 +22,14 @@ mod scripts;
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher as _, RandomState};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError, Script, ScriptInvocation};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use self::learned::{Learned, Note, Notes};
 use crate::admission::{Admission, Outcome};
@@ -40,8 +41,6 @@ use crate::signals::Signals;
 use crate::sync::lock;
 use crate::timer::{Clockwork, Timer};
 
-/// Settlements that wait to be sent at the most. What is beyond is not given back.
-const MAX_UNSENT: usize = 10_000;
 /// How long to wait for a place that another process has, at first and at most.
 const BUSY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 /// How long between attempts to get back to the server, at first and at most.
@@ -155,7 +154,6 @@ impl SharedConfig {
             ..limits.clone()
         };
         let turns = Admission::new(turns, clock.now());
-        let (unsent, to_send) = mpsc::channel(MAX_UNSENT);
         let random = || RandomState::new().hash_one(SystemTime::now());
         let shared = Arc::new(Shared {
             turns: Arc::new(Local::with_rules(turns, limits.clone(), clock.clone())),
@@ -176,7 +174,10 @@ impl SharedConfig {
             notes: Mutex::default(),
             left: Mutex::new([1.0; 2]),
             pause_until: AtomicU64::new(0),
-            unsent,
+            unsent: Mutex::default(),
+            send: Notify::new(),
+            back: Notify::new(),
+            last_standin: Mutex::default(),
             freed: Notify::new(),
             tell_now: Notify::new(),
             book: Script::new(&scripts::book()),
@@ -187,7 +188,7 @@ impl SharedConfig {
             Ok(connection) => *lock(&shared.link) = Link::Here(connection),
             Err(error) => shared.go_away(&error),
         }
-        tokio::spawn(keep(Arc::downgrade(&shared), client, to_send));
+        tokio::spawn(keep(Arc::downgrade(&shared), client));
         Ok(Limiter::from_shared(shared))
     }
 }
@@ -220,10 +221,6 @@ enum Link {
     Away(Option<Arc<Local>>),
 }
 
-/// What a settlement gives back.
-#[derive(Debug, Clone, Copy)]
-struct Give([i64; 2]);
-
 pub(crate) struct Shared {
     /// Whose turn it is to book: the fair queue of this process.
     turns: Arc<Local>,
@@ -249,7 +246,13 @@ pub(crate) struct Shared {
     left: Mutex<[f64; 2]>,
     /// Until when the provider asks to wait, in the server's time; 0 where everybody knows.
     pause_until: AtomicU64,
-    unsent: mpsc::Sender<Give>,
+    /// What is to be given back with the next message.
+    unsent: Mutex<[i64; 2]>,
+    send: Notify,
+    /// The server is back.
+    back: Notify,
+    /// Who stood in for the server last: its permits may still be in flight.
+    last_standin: Mutex<Weak<Local>>,
     freed: Notify,
     tell_now: Notify,
     book: Script,
@@ -289,11 +292,11 @@ impl Shared {
                 });
             }
         }
-        let turn = self.turns.acquire(tenant, tokens).await?;
-        let turn = Permit::new(Held::Local(self.turns.clone(), turn));
-        let done = |turn: Permit| turn.refund();
+        let mut turn: Option<Permit> = None;
         let mut busy = BUSY.0;
         loop {
+            let mut back = pin!(self.back.notified());
+            back.as_mut().enable();
             let connection = match &*lock(&self.link) {
                 Link::Here(connection) => Ok(connection.clone()),
                 Link::Away(standin) => Err(standin.clone()),
@@ -301,12 +304,25 @@ impl Shared {
             let connection = match connection {
                 Ok(connection) => connection,
                 Err(standin) => {
-                    done(turn);
+                    // The stand-in has a queue of its own; who is in it when the server comes back asks the server.
                     let standin = standin.unwrap_or_else(|| self.standin());
-                    let grant = standin.acquire(tenant, tokens).await?;
-                    return Ok(Permit::new(Held::Local(standin.clone(), grant)));
+                    if let Some(turn) = turn.take() {
+                        turn.refund();
+                    }
+                    tokio::select! {
+                        biased;
+                        grant = standin.acquire(tenant, tokens) => {
+                            return Ok(Permit::new(Held::Local(standin.clone(), grant?)));
+                        }
+                        () = back => continue,
+                    }
                 }
             };
+            if turn.is_none() {
+                let grant = self.turns.acquire(tenant, tokens).await?;
+                turn = Some(Permit::new(Held::Local(self.turns.clone(), grant)));
+                continue;
+            }
             // Counted before it is asked for, so that what happens meanwhile counts it too.
             let mut booking = Booking::new(self, tokens);
             match self.book(connection, tokens).await {
@@ -332,7 +348,9 @@ impl Shared {
                     );
                     // The turn is kept meanwhile: who comes later, of another tenant, is not behind all who wait here.
                     self.wait(wait_us.saturating_mul(1_000)).await;
-                    done(turn);
+                    if let Some(turn) = turn {
+                        turn.refund();
+                    }
                     return Ok(Permit::new(Held::Shared(booking)));
                 }
                 Err(error) => {
@@ -378,14 +396,14 @@ impl Shared {
 
     async fn book(&self, mut connection: MultiplexedConnection, tokens: u64) -> Result<Booked, RedisError> {
         let mut invocation = self.book.prepare_invoke();
-        self.arguments(&mut invocation, [1, i64::try_from(tokens).unwrap_or(i64::MAX)]);
+        self.arguments(&mut invocation, [1, signed(tokens)]);
         self.within(invocation.invoke_async(&mut connection)).await
     }
 
     /// Gives back, and renews the lease.
-    async fn give(&self, mut connection: MultiplexedConnection, give: Give) -> Result<(), RedisError> {
+    async fn give(&self, mut connection: MultiplexedConnection) -> Result<(), RedisError> {
         let mut invocation = self.give.prepare_invoke();
-        self.arguments(&mut invocation, give.0);
+        self.arguments(&mut invocation, [0, 0]);
         let processes: u64 = self.within(invocation.invoke_async(&mut connection)).await?;
         self.processes.store(processes.max(1), Ordering::Relaxed);
         Ok(())
@@ -397,15 +415,36 @@ impl Shared {
         }
         invocation
             .arg(self.process.as_str())
-            .arg(self.in_flight.load(Ordering::SeqCst))
+            .arg(self.in_flight())
             .arg(u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX))
             .arg(u8::from(!self.seen.load(Ordering::Relaxed)))
             .arg(self.limits.concurrency.unwrap_or(0))
             .arg(self.signature.as_str());
-        for (quantity, amount) in Quantity::ALL.into_iter().zip(amounts) {
+        // What is lost with this message counts as used.
+        let gives = std::mem::take(&mut *lock(&self.unsent));
+        for ((quantity, amount), give) in Quantity::ALL.into_iter().zip(amounts).zip(gives) {
             let (rate, capacity) = self.limits.first_rate(quantity).unwrap_or((0, 0));
-            invocation.arg(amount).arg(rate).arg(capacity);
+            invocation.arg(amount).arg(rate).arg(capacity).arg(give);
         }
+    }
+
+    /// Requests that were let through, by the server or by who stood in for it.
+    fn in_flight(&self) -> u32 {
+        let standin = lock(&self.last_standin).upgrade();
+        let of_standin = standin.map_or(0, |standin| standin.look(|rules, _| rules.in_flight()));
+        self.in_flight.load(Ordering::SeqCst).saturating_add(of_standin)
+    }
+
+    /// Gives back with the next message.
+    fn give_back(&self, gives: [i64; 2]) {
+        {
+            let mut unsent = lock(&self.unsent);
+            for (sum, give) in unsent.iter_mut().zip(gives) {
+                *sum = sum.saturating_add(give);
+            }
+        }
+        self.send.notify_one();
+        self.freed.notify_one();
     }
 
     /// The part of the limits that is ours while the server is away. Begins with nothing to use at once.
@@ -419,6 +458,7 @@ impl Shared {
         let standin = Arc::new(Local::with_rules(rules, limits, self.clock.clone()));
         if let Link::Away(none) = &mut *link {
             *none = Some(standin.clone());
+            *lock(&self.last_standin) = Arc::downgrade(&standin);
         }
         standin
     }
@@ -443,6 +483,18 @@ impl Shared {
                 reason: error.to_string(),
             });
         }
+    }
+
+    /// Our part of what a full bucket holds, below zero: what may have been used without the server.
+    fn spent(&self) -> [i64; 2] {
+        let processes = self.processes.load(Ordering::Relaxed).max(1);
+        Quantity::ALL.map(|quantity| {
+            let capacity = self
+                .limits
+                .first_rate(quantity)
+                .map_or(0, |(_, capacity)| capacity);
+            -signed(capacity / 1_000 / processes)
+        })
     }
 
     fn connection(&self) -> Option<MultiplexedConnection> {
@@ -609,7 +661,6 @@ impl Booking {
         } = &*self;
         let (at, tokens, used) = (*at, *tokens, *used);
         shared.in_flight.fetch_sub(1, Ordering::SeqCst);
-        let signed = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
         let note = |note| lock(&shared.notes).push(note);
         let give = match outcome {
             Outcome::Used(really) => {
@@ -649,9 +700,7 @@ impl Booking {
             Outcome::Unknown => [0, 0],
         };
         self.hear(signals);
-        // A full queue: what is not given back counts as used, and the next message tells the count in flight.
-        let _full = self.shared.unsent.try_send(Give(give));
-        self.shared.freed.notify_one();
+        self.shared.give_back(give);
     }
 }
 
@@ -663,8 +712,7 @@ impl Drop for Booking {
             // Whether it was booked nobody knows: then it counts as used.
             Stage::Counted => {
                 self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
-                let _full = self.shared.unsent.try_send(Give([0, 0]));
-                self.shared.freed.notify_one();
+                self.shared.give_back([0, 0]);
             }
             Stage::Booked => self.end(Outcome::NotSent, &Signals::default()),
         }
@@ -706,54 +754,45 @@ impl fmt::Debug for Shared {
 }
 
 /// What goes on beside the requests: settlements, leases, what was learned, and the way back to the server.
-async fn keep(shared: Weak<Shared>, client: Client, mut to_send: mpsc::Receiver<Give>) {
+async fn keep(shared: Weak<Shared>, client: Client) {
     let mut mean_tokens = 0.0;
     let mut back_off = RECONNECT.0;
     loop {
         let Some(alive) = shared.upgrade() else { return };
         let Some(connection) = alive.connection() else {
-            match alive.open(&client).await {
-                Ok(connection) => {
-                    // It answers only once it has loaded what it had, and takes writes.
-                    if alive.give(connection.clone(), Give([0, 0])).await.is_ok() {
-                        *lock(&alive.link) = Link::Here(connection);
-                        (alive.on_event)(&SharedEvent::Back);
-                        back_off = RECONNECT.0;
-                        continue;
-                    }
+            if let Ok(connection) = alive.open(&client).await {
+                // What the server knew has gone on filling up meanwhile, while others were let through: it counts as used.
+                // And a server answers this only when it has loaded what it had, and takes writes.
+                let spent = alive.spent();
+                *lock(&alive.unsent) = spent;
+                if alive.give(connection.clone()).await.is_ok() {
+                    *lock(&alive.link) = Link::Here(connection);
+                    alive.back.notify_waiters();
+                    (alive.on_event)(&SharedEvent::Back);
+                    back_off = RECONNECT.0;
+                    continue;
                 }
-                Err(_away) => {}
             }
             drop(alive);
-            // What is settled meanwhile the server will not remember anyway.
-            while to_send.try_recv().is_ok() {}
             tokio::time::sleep(back_off).await;
             back_off = (back_off * 2).min(RECONNECT.1);
             continue;
         };
         let renew = (alive.lease / 3).min(TELL);
         let done = tokio::select! {
-            give = to_send.recv() => match give {
-                None => return,
-                Some(Give(mut sum)) => {
-                    // All that is there, in one message.
-                    while let Ok(Give(more)) = to_send.try_recv() {
-                        sum = [sum[0].saturating_add(more[0]), sum[1].saturating_add(more[1])];
-                    }
-                    alive.give(connection, Give(sum)).await
-                }
-            },
+            () = alive.send.notified() => alive.give(connection).await,
             () = alive.tell_now.notified() => alive.tell(connection, &mut mean_tokens).await,
-            () = tokio::time::sleep(renew) => {
-                let told = alive.tell(connection.clone(), &mut mean_tokens).await;
-                match told {
-                    Ok(()) => alive.give(connection, Give([0, 0])).await,
-                    failed => failed,
-                }
-            }
+            () = tokio::time::sleep(renew) => match alive.tell(connection.clone(), &mut mean_tokens).await {
+                Ok(()) => alive.give(connection).await,
+                failed => failed,
+            },
         };
         if let Err(error) = done {
             alive.go_away(&error);
         }
     }
+}
+
+fn signed(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
 }

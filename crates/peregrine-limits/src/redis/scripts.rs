@@ -5,16 +5,17 @@
 //! of them has in flight (a hash of absolute counts, so that a lost message is put right by the next one). A process whose
 //! lease has ended is forgotten with what it had in flight. A server clock that goes back stands still.
 
-/// Both scripts begin with the time, the leases and the levels.
+/// Both scripts begin with the time, the leases and the levels, to which they add what is given back.
 const COMMON: &str = r"
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local state, alive, counts = KEYS[1], KEYS[2], KEYS[3]
 local process, in_flight, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local fresh, concurrency, limits = ARGV[4] == '1', tonumber(ARGV[5]), ARGV[6]
-local amount = { tonumber(ARGV[7]), tonumber(ARGV[10]) }
-local rate = { tonumber(ARGV[8]), tonumber(ARGV[11]) }
-local cap = { tonumber(ARGV[9]), tonumber(ARGV[12]) }
+local amount = { tonumber(ARGV[7]), tonumber(ARGV[11]) }
+local rate = { tonumber(ARGV[8]), tonumber(ARGV[12]) }
+local cap = { tonumber(ARGV[9]), tonumber(ARGV[13]) }
+local give = { tonumber(ARGV[10]), tonumber(ARGV[14]) }
 local h = redis.call('HMGET', state, 'limits', 'at', 'level1', 'level2', 'rate1', 'rate2', 'cap1', 'cap2', 'pause')
 if h[1] ~= limits then
   redis.call('DEL', state)
@@ -34,7 +35,7 @@ for q = 1, 2 do
   rate[q] = tonumber(h[4 + q] or rate[q]) / 1000
   cap[q] = tonumber(h[6 + q] or cap[q]) / 1000
   local before = tonumber(h[2 + q] or (fresh and cap[q] or 0))
-  level[q] = math.min(before + (now - at) * rate[q] / 60000000, cap[q])
+  level[q] = math.min(before + (now - at) * rate[q] / 60000000 + give[q], cap[q])
 end
 local function keep()
   redis.call('HSET', state, 'limits', limits, 'at', string.format('%.0f', now),
@@ -55,6 +56,7 @@ if concurrency > 0 then
   for _, n in ipairs(redis.call('HVALS', counts)) do all = all + n end
   if all > concurrency then
     redis.call('HSET', counts, process, in_flight - 1)
+    keep()
     return { 0, 0, processes, string.format('%.0f', now), 0, 0, '1', '1' }
   end
 end
@@ -75,14 +77,11 @@ return { 1, wait, processes, string.format('%.0f', now), used[1], used[2], left[
     )
 }
 
-/// Gives back (or takes, below 0) amounts, and renews the lease. The number of processes.
+/// Gives back and renews the lease, no more. The number of processes.
 pub(super) fn give() -> String {
     format!(
         "{COMMON}{}",
         r"
-for q = 1, 2 do
-  if rate[q] > 0 then level[q] = math.min(level[q] + amount[q], cap[q]) end
-end
 keep()
 return redis.call('ZCARD', alive)
 "

@@ -4,3 +4,19 @@
 
 #[cfg(feature = "tokio")]
 mod hidden;
+#[cfg(all(feature = "tokio", feature = "layer"))]
+mod layer;
+#[cfg(feature = "tokio")]
+mod local;
+mod model;
+#[cfg(feature = "redis")]
+mod shared;
+mod sync;
+#[path = "../../src/wait/mod.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "the model tests use a part of it, with loom's lock"
+)]
+mod wait;
