@@ -105,7 +105,7 @@ pub fn estimate_request(request: &ChatRequest) -> u64 {
             estimate_bytes(name.len() + schema.as_str().len()).saturating_add(PER_CALL)
         }
     };
-    let messages = messages.iter().map(|message| estimate(message));
+    let messages = messages.iter().map(estimate);
     let tools = tools.iter().map(estimate_tool);
     messages.chain(tools).fold(format, u64::saturating_add)
 }

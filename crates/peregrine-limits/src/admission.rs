@@ -127,6 +127,10 @@ impl Admission {
     }
 
     /// The end of a grant.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "it ends here, and nobody can end it twice"
+    )]
     pub(crate) fn finish(&mut self, now: u64, grant: Grant, outcome: Outcome, signals: &Signals) {
         let Grant { tokens, at, used } = grant;
         self.in_flight = self.in_flight.saturating_sub(1);

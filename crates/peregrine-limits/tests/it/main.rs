@@ -1,6 +1,10 @@
 //! Tests from outside.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, its helpers too, and says what it measured"
+)]
 
 #[cfg(feature = "tokio")]
 mod hidden;

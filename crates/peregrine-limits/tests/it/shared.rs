@@ -381,7 +381,6 @@ fn spawn(name: &Name, role: &str) -> Child {
 
 /// Does nothing unless it is started as a child.
 #[tokio::test(flavor = "multi_thread")]
-#[allow(clippy::print_stdout, reason = "a child talks to its parent there")]
 async fn child_process() {
     let Ok(given) = std::env::var(CHILD) else { return };
     let [role, url, name]: [&str; 3] = given.split(' ').collect::<Vec<_>>().try_into().unwrap();
