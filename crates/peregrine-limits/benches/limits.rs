@@ -99,7 +99,8 @@ fn waiting(criterion: &mut Criterion) {
     let governor = Arc::new(RateLimiter::direct_with_clock(quota, MonotonicClock));
     group.bench_function("governor/rate_of_100k", |bench| {
         bench.iter_custom(|times| {
-            all(&runtime, times, || {
+            let governor = governor.clone();
+            all(&runtime, times, move || {
                 let governor = governor.clone();
                 async move { governor.until_ready().await }
             })
@@ -112,7 +113,8 @@ fn waiting(criterion: &mut Criterion) {
     let limiter = Limiter::new(limits, TokioTimer::new()).unwrap();
     group.bench_function("peregrine/rate_of_100k", |bench| {
         bench.iter_custom(|times| {
-            all(&runtime, times, || {
+            let limiter = limiter.clone();
+            all(&runtime, times, move || {
                 let limiter = limiter.clone();
                 async move { limiter.acquire(Ask::tokens(0)).await.unwrap().settle(0) }
             })
@@ -121,7 +123,8 @@ fn waiting(criterion: &mut Criterion) {
     let semaphore = Arc::new(tokio::sync::Semaphore::new(1));
     group.bench_function("tokio_semaphore/one_place", |bench| {
         bench.iter_custom(|times| {
-            all(&runtime, times, || {
+            let semaphore = semaphore.clone();
+            all(&runtime, times, move || {
                 let semaphore = semaphore.clone();
                 async move {
                     let _place = semaphore.acquire().await.unwrap();
@@ -133,7 +136,8 @@ fn waiting(criterion: &mut Criterion) {
     let limiter = Limiter::new(Limits::new().with_concurrency(1), TokioTimer::new()).unwrap();
     group.bench_function("peregrine/one_place", |bench| {
         bench.iter_custom(|times| {
-            all(&runtime, times, || {
+            let limiter = limiter.clone();
+            all(&runtime, times, move || {
                 let limiter = limiter.clone();
                 async move {
                     let permit = limiter.acquire(Ask::tokens(0)).await.unwrap();

@@ -137,6 +137,7 @@ impl Clockwork {
         self.timer.sleep(Duration::from_nanos(nanos))
     }
 
+    #[cfg(feature = "layer")]
     pub(crate) fn wall(&self) -> SystemTime {
         self.timer.wall()
     }

@@ -16,30 +16,34 @@
 //! What a crash or a lost connection leaves behind is only ever too careful: tokens that were booked and not used count
 //! until the rate has made up for them.
 
+mod booking;
+mod config;
 mod learned;
 mod scripts;
 
+pub(crate) use booking::Booking;
+pub use config::{SharedConfig, SharedEvent};
+
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError, Script, ScriptInvocation};
 use tokio::sync::Notify;
 
-use self::learned::{Learned, Note, Notes};
-use crate::admission::{Admission, Outcome};
+use self::learned::{Learned, Notes};
+use crate::admission::Admission;
 use crate::config::{Limits, nanos};
 use crate::error::{Error, Quantity};
-use crate::limiter::{Held, Limiter, Permit, Status};
+use crate::limiter::{Held, Permit, Status};
 use crate::local::Local;
 use crate::signals::Signals;
 use crate::sync::lock;
-use crate::timer::{Clockwork, Timer};
+use crate::timer::Clockwork;
 
 /// How long to wait for a place that another process has, at first and at most.
 const BUSY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
@@ -48,175 +52,15 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 /// How often what was learned is told to the others.
 const TELL: Duration = Duration::from_millis(500);
 
-/// How a limit is shared between processes through Redis.
-///
-/// # Examples
-///
-/// ```no_run
-/// # async fn run() -> Result<(), peregrine_limits::Error> {
-/// use peregrine_limits::{Ask, Limits, SharedConfig, TokioTimer};
-///
-/// let limits = Limits::new().with_requests_per_minute(500).with_concurrency(64);
-/// let limiter = SharedConfig::new("redis://127.0.0.1:6379", "openai/gpt-4o", limits)
-///     .on_event(|event| { /* log it */ })
-///     .connect(TokioTimer::new())
-///     .await?;
-/// let permit = limiter.acquire(Ask::tokens(1_200)).await?;
-/// # Ok(())
-/// # }
-/// ```
+/// A connection, and the how manieth it is: one that broke says nothing about the one after it.
 #[derive(Clone)]
-pub struct SharedConfig {
-    url: String,
-    name: String,
-    limits: Limits,
-    lease: Duration,
-    timeout: Duration,
-    on_event: Arc<dyn Fn(&SharedEvent) + Send + Sync>,
-}
-
-/// What happens to a shared limiter. Told once for each change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SharedEvent {
-    /// The server does not answer: this process goes on with its part of the limits.
-    Away {
-        /// By how many the limits are divided.
-        processes: u64,
-        /// Why, as the client says.
-        reason: String,
-    },
-    /// The server answers again.
-    Back,
-}
-
-impl SharedConfig {
-    /// Shares `limits` with all who use the same `name` at this server. The URL looks like `redis://host:6379/0`.
-    pub fn new(url: impl Into<String>, name: impl Into<String>, limits: Limits) -> Self {
-        Self {
-            url: url.into(),
-            name: name.into(),
-            limits,
-            lease: Duration::from_secs(30),
-            timeout: Duration::from_millis(500),
-            on_event: Arc::new(|_| {}),
-        }
-    }
-
-    /// Sets after how long a process that is not heard of counts as gone. 30 s, and at least a second.
-    #[must_use]
-    pub fn with_lease(mut self, lease: Duration) -> Self {
-        self.lease = lease.max(Duration::from_secs(1));
-        self
-    }
-
-    /// Sets after how long without an answer the server counts as away. 500 ms.
-    #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Calls `listener` when the server goes away and when it is back. It must not block.
-    #[must_use]
-    pub fn on_event(mut self, listener: impl Fn(&SharedEvent) + Send + Sync + 'static) -> Self {
-        self.on_event = Arc::new(listener);
-        self
-    }
-
-    /// A limiter on this server. If it does not answer now, the limiter begins with all of the limits, and looks for it.
-    ///
-    /// Must be called in a tokio runtime, which has one task for the limiter until its last clone and permit are gone.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] if the URL is none, or the limits make no sense.
-    pub async fn connect(self, timer: impl Timer) -> Result<Limiter, Error> {
-        let Self {
-            url,
-            name,
-            limits,
-            lease,
-            timeout,
-            on_event,
-        } = self;
-        let limits = limits.checked()?;
-        // The URL may hold a password: it is not in the message.
-        let client = Client::open(url).map_err(|error| Error::Config {
-            message: format!("the URL of the Redis server: {error}"),
-        })?;
-        let clock = Arc::new(Clockwork::new(timer));
-        let turns = Limits {
-            concurrency: Some(1),
-            requests_per_minute: None,
-            tokens_per_minute: None,
-            learning: None,
-            ..limits.clone()
-        };
-        let turns = Admission::new(turns, clock.now());
-        let random = || RandomState::new().hash_one(SystemTime::now());
-        let shared = Arc::new(Shared {
-            turns: Arc::new(Local::with_rules(turns, limits.clone(), clock.clone())),
-            keys: ["state", "alive", "counts"].map(|key| format!("peregrine:limits:{{{name}}}:{key}")),
-            process: format!("{}-{:016x}{:016x}", std::process::id(), random(), random()),
-            signature: signature(&limits),
-            lease,
-            timeout,
-            on_event,
-            clock,
-            limits,
-            in_flight: AtomicU32::new(0),
-            processes: AtomicU64::new(1),
-            seen: AtomicBool::new(false),
-            offset: AtomicU64::new(0),
-            link: Mutex::new(Link::Away(None)),
-            rates: Mutex::default(),
-            notes: Mutex::default(),
-            left: Mutex::new([1.0; 2]),
-            pause_until: AtomicU64::new(0),
-            unsent: Mutex::default(),
-            send: Notify::new(),
-            back: Notify::new(),
-            last_standin: Mutex::default(),
-            freed: Notify::new(),
-            tell_now: Notify::new(),
-            book: Script::new(&scripts::book()),
-            give: Script::new(&scripts::give()),
-            learn: Script::new(scripts::LEARN),
-        });
-        match shared.open(&client).await {
-            Ok(connection) => *lock(&shared.link) = Link::Here(connection),
-            Err(error) => shared.go_away(&error),
-        }
-        tokio::spawn(keep(Arc::downgrade(&shared), client));
-        Ok(Limiter::from_shared(shared))
-    }
-}
-
-impl fmt::Debug for SharedConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedConfig")
-            .field("name", &self.name)
-            .field("limits", &self.limits)
-            .field("lease", &self.lease)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Processes with other limits start anew.
-fn signature(limits: &Limits) -> String {
-    format!(
-        "{:?} {:?} {} {} {:?}",
-        limits.requests_per_minute,
-        limits.tokens_per_minute,
-        limits.margin,
-        limits.burst_ns(),
-        limits.learning
-    )
+struct Connection {
+    redis: MultiplexedConnection,
+    number: u64,
 }
 
 enum Link {
-    Here(MultiplexedConnection),
+    Here(Connection),
     /// With the limiter that stands in meanwhile.
     Away(Option<Arc<Local>>),
 }
@@ -258,23 +102,6 @@ pub(crate) struct Shared {
     book: Script,
     give: Script,
     learn: Script,
-}
-
-/// What was booked: a place in flight, tokens, and when.
-pub(crate) struct Booking {
-    shared: Arc<Shared>,
-    tokens: u64,
-    at: u64,
-    used: [bool; 2],
-    stage: Stage,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// It counts as in flight; nothing is known to be booked.
-    Counted,
-    Booked,
-    Over,
 }
 
 type Booked = (u8, u64, u64, u64, u8, u8, f64, f64);
@@ -325,7 +152,7 @@ impl Shared {
             }
             // Counted before it is asked for, so that what happens meanwhile counts it too.
             let mut booking = Booking::new(self, tokens);
-            match self.book(connection, tokens).await {
+            match self.book(&connection, tokens).await {
                 Ok((0, ..)) => {
                     booking.withdraw();
                     let freed = self.freed.notified();
@@ -355,7 +182,7 @@ impl Shared {
                 }
                 Err(error) => {
                     booking.withdraw();
-                    self.go_away(&error);
+                    self.go_away(connection.number, &error);
                 }
             }
         }
@@ -386,25 +213,31 @@ impl Shared {
         }
     }
 
-    async fn open(&self, client: &Client) -> Result<MultiplexedConnection, RedisError> {
+    async fn open(&self, client: &Client, number: u64) -> Result<Connection, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout));
-        self.within(client.get_multiplexed_async_connection_with_config(&config))
+        let redis = self.within(client.get_multiplexed_async_connection_with_config(&config));
+        Ok(Connection {
+            redis: redis.await?,
+            number,
+        })
+    }
+
+    async fn book(&self, connection: &Connection, tokens: u64) -> Result<Booked, RedisError> {
+        let mut invocation = self.book.prepare_invoke();
+        self.arguments(&mut invocation, [1, signed(tokens)]);
+        self.within(invocation.invoke_async(&mut connection.redis.clone()))
             .await
     }
 
-    async fn book(&self, mut connection: MultiplexedConnection, tokens: u64) -> Result<Booked, RedisError> {
-        let mut invocation = self.book.prepare_invoke();
-        self.arguments(&mut invocation, [1, signed(tokens)]);
-        self.within(invocation.invoke_async(&mut connection)).await
-    }
-
     /// Gives back, and renews the lease.
-    async fn give(&self, mut connection: MultiplexedConnection) -> Result<(), RedisError> {
+    async fn give(&self, connection: &Connection) -> Result<(), RedisError> {
         let mut invocation = self.give.prepare_invoke();
         self.arguments(&mut invocation, [0, 0]);
-        let processes: u64 = self.within(invocation.invoke_async(&mut connection)).await?;
+        let processes: u64 = self
+            .within(invocation.invoke_async(&mut connection.redis.clone()))
+            .await?;
         self.processes.store(processes.max(1), Ordering::Relaxed);
         Ok(())
     }
@@ -464,9 +297,12 @@ impl Shared {
     }
 
     /// The first who notices tells.
-    fn go_away(&self, error: &RedisError) {
+    fn go_away(&self, number: u64, error: &RedisError) {
         let first = {
             let mut link = lock(&self.link);
+            if matches!(&*link, Link::Here(newer) if newer.number != number) {
+                return;
+            }
             let before = std::mem::replace(&mut *link, Link::Away(None));
             match before {
                 Link::Here(_) | Link::Away(None) => true,
@@ -497,7 +333,7 @@ impl Shared {
         })
     }
 
-    fn connection(&self) -> Option<MultiplexedConnection> {
+    fn connection(&self) -> Option<Connection> {
         match &*lock(&self.link) {
             Link::Here(connection) => Some(connection.clone()),
             Link::Away(_) => None,
@@ -505,11 +341,7 @@ impl Shared {
     }
 
     /// Tells the others what was learned here.
-    async fn tell(
-        &self,
-        mut connection: MultiplexedConnection,
-        mean_tokens: &mut f64,
-    ) -> Result<(), RedisError> {
+    async fn tell(&self, connection: &Connection, mean_tokens: &mut f64) -> Result<(), RedisError> {
         let notes = lock(&self.notes).take();
         let asked = self.pause_until.swap(0, Ordering::Relaxed);
         let notes = if self.limits.learning.is_some() {
@@ -520,6 +352,7 @@ impl Shared {
         if notes.is_empty() && asked == 0 {
             return Ok(());
         }
+        let mut connection = connection.redis.clone();
         let state = self.keys[0].as_str();
         // A few rounds; if others are faster each time, what was learned here is what they learn too.
         for _ in 0..5 {
@@ -597,125 +430,8 @@ impl Shared {
     }
 
     #[cfg(feature = "layer")]
-    pub(crate) fn wall(&self) -> SystemTime {
+    pub(crate) fn wall(&self) -> std::time::SystemTime {
         self.clock.wall()
-    }
-}
-
-impl Booking {
-    /// Counts as in flight from now on.
-    fn new(shared: &Arc<Shared>, tokens: u64) -> Self {
-        shared.in_flight.fetch_add(1, Ordering::SeqCst);
-        Self {
-            shared: shared.clone(),
-            tokens,
-            at: 0,
-            used: [false; 2],
-            stage: Stage::Counted,
-        }
-    }
-
-    fn withdraw(mut self) {
-        self.stage = Stage::Over;
-        self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    fn booked(&mut self, at: u64, used: [bool; 2]) {
-        (self.at, self.used, self.stage) = (at, used, Stage::Booked);
-        let amounts = [1, self.tokens];
-        lock(&self.shared.notes).push(Note::Granted { at, amounts });
-    }
-
-    pub(crate) fn tokens(&self) -> u64 {
-        self.tokens
-    }
-
-    pub(crate) fn hear(&self, signals: &Signals) {
-        let shared = &self.shared;
-        for quantity in Quantity::ALL {
-            if let Some(limit) = signals
-                .window(quantity)
-                .and_then(|window| window.limit)
-                .filter(|limit| *limit > 0)
-            {
-                lock(&shared.notes).push(Note::Announced { quantity, limit });
-            }
-        }
-        if let Some(wait) = signals.retry_after {
-            shared.ask_to_wait(nanos(wait.min(shared.limits.max_pause)));
-        }
-    }
-
-    pub(crate) fn finish(mut self, outcome: Outcome, signals: &Signals) {
-        self.end(outcome, signals);
-    }
-
-    fn end(&mut self, outcome: Outcome, signals: &Signals) {
-        self.stage = Stage::Over;
-        let Self {
-            shared,
-            tokens,
-            at,
-            used,
-            stage: _,
-        } = &*self;
-        let (at, tokens, used) = (*at, *tokens, *used);
-        shared.in_flight.fetch_sub(1, Ordering::SeqCst);
-        let note = |note| lock(&shared.notes).push(note);
-        let give = match outcome {
-            Outcome::Used(really) => {
-                let more = really as f64 - tokens as f64;
-                note(Note::Corrected {
-                    at,
-                    more: [0.0, more],
-                });
-                note(Note::Succeeded {
-                    at,
-                    used,
-                    tokens: really,
-                });
-                [0, signed(tokens).saturating_sub(signed(really))]
-            }
-            Outcome::Rejected => {
-                let now = shared.server_now();
-                let amounts = [1, tokens];
-                let culprit = shared.culprit(signals);
-                note(Note::Rejected {
-                    at,
-                    now,
-                    amounts,
-                    culprit,
-                });
-                if shared.limits.learning.is_none() && signals.retry_after.is_none() {
-                    shared.ask_to_wait(Admission::pause_after(1, &shared.limits));
-                }
-                shared.tell_now.notify_one();
-                [0, signed(tokens)]
-            }
-            Outcome::NotSent => {
-                let more = [-1.0, -(tokens as f64)];
-                note(Note::Corrected { at, more });
-                [1, signed(tokens)]
-            }
-            Outcome::Unknown => [0, 0],
-        };
-        self.hear(signals);
-        self.shared.give_back(give);
-    }
-}
-
-impl Drop for Booking {
-    /// Never handed out: dropped while it waited.
-    fn drop(&mut self) {
-        match self.stage {
-            Stage::Over => {}
-            // Whether it was booked nobody knows: then it counts as used.
-            Stage::Counted => {
-                self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
-                self.shared.give_back([0, 0]);
-            }
-            Stage::Booked => self.end(Outcome::NotSent, &Signals::default()),
-        }
     }
 }
 
@@ -757,15 +473,17 @@ impl fmt::Debug for Shared {
 async fn keep(shared: Weak<Shared>, client: Client) {
     let mut mean_tokens = 0.0;
     let mut back_off = RECONNECT.0;
+    let mut number = 0;
     loop {
         let Some(alive) = shared.upgrade() else { return };
         let Some(connection) = alive.connection() else {
-            if let Ok(connection) = alive.open(&client).await {
+            number += 1;
+            if let Ok(connection) = alive.open(&client, number).await {
                 // What the server knew has gone on filling up meanwhile, while others were let through: it counts as used.
                 // And a server answers this only when it has loaded what it had, and takes writes.
                 let spent = alive.spent();
                 *lock(&alive.unsent) = spent;
-                if alive.give(connection.clone()).await.is_ok() {
+                if alive.give(&connection).await.is_ok() {
                     *lock(&alive.link) = Link::Here(connection);
                     alive.back.notify_waiters();
                     (alive.on_event)(&SharedEvent::Back);
@@ -780,15 +498,15 @@ async fn keep(shared: Weak<Shared>, client: Client) {
         };
         let renew = (alive.lease / 3).min(TELL);
         let done = tokio::select! {
-            () = alive.send.notified() => alive.give(connection).await,
-            () = alive.tell_now.notified() => alive.tell(connection, &mut mean_tokens).await,
-            () = tokio::time::sleep(renew) => match alive.tell(connection.clone(), &mut mean_tokens).await {
-                Ok(()) => alive.give(connection).await,
+            () = alive.send.notified() => alive.give(&connection).await,
+            () = alive.tell_now.notified() => alive.tell(&connection, &mut mean_tokens).await,
+            () = tokio::time::sleep(renew) => match alive.tell(&connection, &mut mean_tokens).await {
+                Ok(()) => alive.give(&connection).await,
                 failed => failed,
             },
         };
         if let Err(error) = done {
-            alive.go_away(&error);
+            alive.go_away(connection.number, &error);
         }
     }
 }

@@ -207,7 +207,7 @@ async fn a_server_that_goes_and_comes_back_under_load() {
     let connect = async || {
         let events = events.clone();
         let note = move |event: &SharedEvent| events.lock().unwrap().push(matches!(event, SharedEvent::Back));
-        let config = SharedConfig::new(name.url.as_str(), name.name.as_str(), twenty_a_second());
+        let config = name.config(&twenty_a_second());
         config.on_event(note).connect(TokioTimer::new()).await.unwrap()
     };
     let limiters = [connect().await, connect().await];
