@@ -138,7 +138,6 @@ mod output;
 pub mod run;
 mod setup;
 mod stream;
-pub mod tokens;
 mod tools;
 mod typed;
 mod unstreamed;
@@ -168,6 +167,7 @@ pub use unstreamed::Unstreamed;
 pub use window::{Cut, View, Window, WindowState, WindowTooSmall};
 
 pub use async_trait::async_trait;
+pub use peregrine_core::tokens;
 
 /// The example of the README.
 #[cfg(doctest)]

@@ -5,6 +5,7 @@
 //! - what is said: [`Message`], [`Part`], [`ToolCall`], [`ToolSpec`];
 //! - what is asked and answered: [`ChatRequest`], [`ChatResponse`], [`ChatEvent`], [`EmbedRequest`];
 //! - what it costs: [`Usage`], [`NanoUsd`], [`PriceTable`], [`Cost`];
+//!   and how much a request is, roughly, beforehand: [`tokens`];
 //! - who asks: [`Scope`], [`RunId`];
 //! - what goes wrong: [`Error`], [`ErrorKind`];
 //! - who answers: [`ChatModel`], [`EmbeddingModel`], their erased handles, [`Layer`] and [`Middleware`].
@@ -55,6 +56,7 @@ mod schema;
 mod scope;
 mod secret;
 mod stream;
+pub mod tokens;
 mod tool;
 mod usage;
 

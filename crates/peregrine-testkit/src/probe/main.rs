@@ -9,6 +9,7 @@ mod agent;
 mod chat;
 mod ckpt;
 mod failure;
+mod limiter;
 mod output;
 mod plan;
 mod provider;
@@ -48,6 +49,8 @@ enum Command {
     /// Write, verify, load and fork the journals of runs.
     #[command(subcommand)]
     Ckpt(ckpt::Command),
+    /// Ask a limiter, local or shared through Redis, with JSON lines on standard input.
+    Limiter(limiter::Arguments),
     /// Run a plan of steps that depend on each other.
     Plan(plan::Arguments),
 }
@@ -90,6 +93,7 @@ async fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Chat(arguments) => Ok(chat::run(arguments, output).await?),
         Command::Agent(arguments) => agent::run(arguments, output).await,
         Command::Ckpt(command) => Ok(ckpt::run(command, output).await?),
+        Command::Limiter(arguments) => Ok(limiter::run(arguments, output).await?),
         Command::Plan(arguments) => Ok(plan::run(arguments, output).await?),
     }
 }

@@ -12,11 +12,12 @@
 //! and of those with byte fallback stand for at least one byte. Each message and each part adds [`FRAME_AT_MOST`].
 //! Media have no bound: what a provider makes of them depends on pixels, pages and seconds, which bytes do not tell.
 
-use peregrine_core::{
-    DocumentPart, MediaSource, Message, OpaquePart, Part, ProviderData, ReasoningPart, TextPart, ToolCall,
-    ToolResult, ToolSpec,
-};
 use serde_json::Value;
+
+use crate::{
+    ChatRequest, DocumentPart, MediaSource, Message, OpaquePart, Part, ProviderData, ReasoningPart,
+    ResponseFormat, TextPart, ToolCall, ToolResult, ToolSpec,
+};
 
 /// Tokens of a message beside its parts.
 pub const PER_MESSAGE: u64 = 4;
@@ -40,8 +41,7 @@ const MAX_DEPTH: u32 = 128;
 /// # Examples
 ///
 /// ```
-/// use peregrine_agent::tokens;
-/// use peregrine_core::Message;
+/// use peregrine_core::{Message, tokens};
 ///
 /// assert_eq!(tokens::estimate(&Message::user("Why is the sky blue?")), 5 + tokens::PER_MESSAGE);
 /// ```
@@ -73,6 +73,41 @@ pub fn estimate_tool(tool: &ToolSpec) -> u64 {
 /// Tokens that a tool's description and schema cannot exceed.
 pub fn tool_at_most(tool: &ToolSpec) -> u64 {
     (tool_bytes(tool) as u64).saturating_add(FRAME_AT_MOST)
+}
+
+/// The estimated tokens of everything that a request sends: messages, tools and the schema of the answer. What the
+/// answer will have is not part of it.
+///
+/// # Examples
+///
+/// ```
+/// use peregrine_core::{ChatRequest, tokens};
+///
+/// assert_eq!(tokens::estimate_request(&ChatRequest::user("Why is the sky blue?")), 5 + tokens::PER_MESSAGE);
+/// ```
+pub fn estimate_request(request: &ChatRequest) -> u64 {
+    let ChatRequest {
+        messages,
+        tools,
+        tool_choice: _,
+        parallel_tool_calls: _,
+        response_format,
+        sampling: _,
+        reasoning: _,
+        prompt_cache: _,
+        provider_options: _,
+        scope: _,
+        metadata: _,
+    } = request;
+    let format = match response_format {
+        ResponseFormat::Text | ResponseFormat::Json => 0,
+        ResponseFormat::Schema { name, schema, .. } => {
+            estimate_bytes(name.len() + schema.as_str().len()).saturating_add(PER_CALL)
+        }
+    };
+    let messages = messages.iter().map(estimate);
+    let tools = tools.iter().map(estimate_tool);
+    messages.chain(tools).fold(format, u64::saturating_add)
 }
 
 fn tool_bytes(tool: &ToolSpec) -> usize {
@@ -173,8 +208,6 @@ fn part_size(part: &Part) -> Size {
             })
             .fold(called(call_id.len() + name.len()), Size::and),
         Part::Opaque(OpaquePart { kind, value, .. }) => Size::text(kind.len() + json_bytes(value, MAX_DEPTH)),
-        // A part that this build does not know: nothing is known about its size.
-        _ => Size::media(PER_DOCUMENT),
     }
 }
 
@@ -223,7 +256,7 @@ fn json_bytes(value: &Value, depth: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peregrine_core::{MediaPart, Role};
+    use crate::{MediaPart, Role};
     use serde_json::json;
 
     #[test]
@@ -275,6 +308,21 @@ mod tests {
                 "{message:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_request_is_its_messages_its_tools_and_its_schema() {
+        let message = Message::user("12345678");
+        let tool = ToolSpec::new("search", "finds things", json!({"type": "object"}));
+        let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
+        let bytes = "answer".len() + schema.to_string().len();
+        let request = ChatRequest::new([message.clone()])
+            .with_tools([tool.clone()])
+            .with_response_format(ResponseFormat::schema("answer", schema));
+        assert_eq!(
+            estimate_request(&request),
+            estimate(&message) + estimate_tool(&tool) + PER_CALL + estimate_bytes(bytes)
+        );
     }
 
     #[test]
