@@ -37,6 +37,9 @@ pub enum Error {
     /// Something is not configured, or configured wrongly.
     #[error(transparent)]
     Config(Arc<ConfigError>),
+    /// This side has no answer for now, and knows it: a circuit is open, a limit is reached, every model failed.
+    #[error(transparent)]
+    Unavailable(Arc<Unavailable>),
     /// The call was cancelled from this side.
     #[error("the call was cancelled")]
     Cancelled,
@@ -194,6 +197,7 @@ impl Error {
             Self::Protocol(error) => error.kind,
             Self::InvalidRequest(_) => ErrorKind::InvalidRequest,
             Self::Config(error) => error.kind,
+            Self::Unavailable(error) => error.kind,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Layer { kind, .. } => *kind,
         }
@@ -207,10 +211,12 @@ impl Error {
         }
     }
 
-    /// How long the provider asked to wait. Not bounded: whoever waits decides how long at most.
+    /// How long the provider, or the layer that has no answer for now, asked to wait. Not bounded: whoever waits
+    /// decides how long at most.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Provider(error) => error.retry_after,
+            Self::Unavailable(error) => error.retry_after,
             _ => None,
         }
     }
@@ -486,6 +492,50 @@ impl ConfigError {
     }
 }
 
+/// This side has no answer for now, and knows it: a circuit is open, a limit is reached, every model failed.
+///
+/// Whoever made it has decided what to do about it, so a layer around it does not try again at once.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct Unavailable {
+    /// [`ErrorKind::Overloaded`], [`RateLimited`](ErrorKind::RateLimited) or another that fits.
+    pub kind: ErrorKind,
+    /// When asking again may help, if that is known.
+    pub retry_after: Option<Duration>,
+    /// Why there is no answer.
+    pub message: String,
+    /// The cause.
+    #[source]
+    pub source: Option<Source>,
+}
+
+impl Unavailable {
+    /// No answer for now, to be treated as `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            retry_after: None,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    /// Says when asking again may help.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: impl Into<Option<Duration>>) -> Self {
+        self.retry_after = wait.into();
+        self
+    }
+
+    /// Keeps the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+}
+
 macro_rules! into_error {
     ($($name:ident => $variant:ident),*) => {$(
         impl From<$name> for Error {
@@ -501,7 +551,8 @@ into_error!(
     TransportError => Transport,
     ProtocolError => Protocol,
     InvalidRequest => InvalidRequest,
-    ConfigError => Config
+    ConfigError => Config,
+    Unavailable => Unavailable
 );
 
 #[cfg(test)]
@@ -524,6 +575,17 @@ mod tests {
         fn shareable<T: Send + Sync + Clone + 'static>() {}
         shareable::<Error>();
         assert!(size_of::<Error>() <= 32, "{}", size_of::<Error>());
+    }
+
+    #[test]
+    fn what_is_unavailable_for_now_says_for_how_long() {
+        let wait = Duration::from_secs(4);
+        let error = Error::from(Unavailable::new(ErrorKind::Overloaded, "no").with_retry_after(wait));
+        assert_eq!(
+            (error.kind(), error.retry_after()),
+            (ErrorKind::Overloaded, Some(wait))
+        );
+        assert!(error.is_retryable() && error.raw().is_none() && error.status().is_none());
     }
 
     #[test]

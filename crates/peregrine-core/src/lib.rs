@@ -39,6 +39,7 @@ mod clock;
 mod embed;
 mod error;
 mod event;
+mod fallback;
 mod fold;
 mod id;
 mod layer;
@@ -62,9 +63,10 @@ pub use clock::{Clock, Monotonic, SystemClock, Timer, UnixTime};
 pub use embed::{EmbedPurpose, EmbedRequest, EmbedResponse, EmbeddingHandle, EmbeddingModel, Embeddings};
 pub use error::{
     ConfigError, Error, ErrorKind, InvalidRequest, ProtocolError, ProviderError, Result, TimeoutStage,
-    TransportError,
+    TransportError, Unavailable,
 };
 pub use event::{ChatEvent, Done};
+pub use fallback::FallbackOn;
 pub use fold::Fold;
 pub use id::{InvalidId, RunId, SessionId, TenantId};
 pub use layer::{Layer, Layered, Middleware};
