@@ -8,6 +8,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod begin;
+mod breaker;
 mod capabilities;
 #[cfg(feature = "http")]
 mod codecs;
@@ -15,8 +17,11 @@ mod codecs;
 mod connect;
 #[cfg(feature = "http")]
 mod env;
+mod fallback;
+mod hedge;
 #[cfg(feature = "http")]
 mod http;
+mod many;
 #[cfg(feature = "offline")]
 #[cfg_attr(docsrs, doc(cfg(feature = "offline")))]
 pub mod offline;
@@ -26,7 +31,11 @@ mod record;
 mod retry;
 pub mod wire;
 
+pub use breaker::{Breaker, BreakerPolicy, BreakerStats, Circuit, CircuitState, Permit, Refusal, Verdict};
 pub use capabilities::CapabilityTable;
+pub use fallback::Fallback;
+pub use hedge::{Hedge, HedgePolicy, HedgeStats};
+pub use many::{ManyCompletions, complete_many, stream_many};
 pub use record::{Record, Replay};
 pub use retry::{Retry, RetryBudget, RetryPolicy};
 #[cfg(feature = "http")]

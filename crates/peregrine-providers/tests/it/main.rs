@@ -6,15 +6,19 @@ mod anthropic;
 mod anthropic_odd;
 mod anthropic_request;
 mod anthropic_settings;
+mod breaker;
 mod decoding;
+mod fallback;
 mod gemini;
 mod gemini_embed;
 mod gemini_request;
+mod hedge;
 #[cfg(feature = "http")]
 mod hostile;
 #[cfg(feature = "http")]
 mod http;
 mod mangle;
+mod many;
 #[cfg(feature = "http")]
 mod memory;
 #[cfg(feature = "offline")]
@@ -42,4 +46,5 @@ mod retry;
 mod schema;
 mod scripted;
 mod seeded_fuzz;
+mod stage;
 mod support;
