@@ -8,6 +8,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod batch;
 mod begin;
 mod breaker;
 mod capabilities;
@@ -31,6 +32,10 @@ mod record;
 mod retry;
 pub mod wire;
 
+pub use batch::{
+    Coalesce, CoalescePolicy, CoalesceStats, EmbedBatchPolicy, EmbedBatcher, EmbedCache, EmbedStats,
+    Embedded, Vector,
+};
 pub use breaker::{Breaker, BreakerPolicy, BreakerStats, Circuit, CircuitState, Permit, Refusal, Verdict};
 pub use capabilities::CapabilityTable;
 pub use fallback::Fallback;
