@@ -19,6 +19,8 @@ mod hedge;
 mod hostile;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod layers;
 mod mangle;
 mod many;
 #[cfg(feature = "http")]
@@ -42,6 +44,8 @@ mod openai_responses_request;
 mod peer;
 #[cfg(feature = "http")]
 mod peers;
+#[cfg(feature = "http")]
+mod pool;
 mod record;
 mod recordings;
 mod retry;
