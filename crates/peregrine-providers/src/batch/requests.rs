@@ -289,11 +289,12 @@ impl Middleware for Coalesce {
             let known = || self.windows().open.peek(&key.request)?.answer.clone().map(Ok);
             match self.0.flights.claim(&key, known) {
                 Ok(Claim::Lead(lead)) => return self.lead(lead, inner, request).await,
-                Ok(Claim::Follow(follow)) => match follow.result().await {
-                    Some(answered) => return answered.map(|answer| self.share(&answer)),
-                    // Who led was dropped.
-                    None => {}
-                },
+                Ok(Claim::Follow(follow)) => {
+                    if let Some(answered) = follow.result().await {
+                        return answered.map(|answer| self.share(&answer));
+                    }
+                    // Who led was dropped: somebody who waited makes the call.
+                }
                 Err(known) => return known.map(|answer| self.share(&answer)),
             }
         }

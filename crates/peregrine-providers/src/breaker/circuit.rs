@@ -32,6 +32,10 @@ pub struct Circuit {
 }
 
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each circuit, closed nearly always"
+)]
 enum State {
     Closed(Window),
     Open {

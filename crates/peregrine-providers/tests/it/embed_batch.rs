@@ -273,7 +273,7 @@ fn vectors_are_cached_by_all_that_makes_them_and_errors_are_not() {
     assert_eq!((cached.calls, cached.usage), (0, Some(Usage::default())));
     for other in [
         request.clone().with_dimensions(2),
-        request.clone().with_purpose(EmbedPurpose::Query),
+        request.with_purpose(EmbedPurpose::Query),
     ] {
         assert_eq!(now(batcher.embed_each(&other)).calls, 1, "{other:?}");
     }
@@ -327,7 +327,7 @@ fn calls_that_may_heal_are_tried_again_before_items_are_blamed() {
     let model = Lengths::new(false);
     model.0.failing.store(2, Ordering::SeqCst);
     let policy = RetryPolicy::new(2).with_delays(Duration::from_secs(1), Duration::from_secs(1));
-    let batcher = EmbedBatcher::new(model.clone()).with_retry(policy, Arc::new(clock.clone()));
+    let batcher = EmbedBatcher::new(model).with_retry(policy, Arc::new(clock.clone()));
     let embedded = now(batcher.embed_each(&EmbedRequest::new(["a"])));
     assert!(embedded.results[0].is_ok());
     assert_eq!(
@@ -371,7 +371,7 @@ proptest! {
     ) {
         let model = Lengths::new(false);
         let policy = EmbedBatchPolicy::default().with_batch(items, tokens).with_max_extra_calls(u32::MAX);
-        let mut batcher = EmbedBatcher::with_policy(model.clone(), policy).with_tokens(|text| text.len() as u64);
+        let mut batcher = EmbedBatcher::with_policy(model, policy).with_tokens(|text| text.len() as u64);
         if cached {
             batcher = batcher.with_cache(EmbedCache::new(5, 1 << 20));
         }
