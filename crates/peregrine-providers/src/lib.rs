@@ -54,7 +54,7 @@
 
 mod batch;
 mod begin;
-mod breaker;
+pub mod breaker;
 mod capabilities;
 #[cfg(feature = "http")]
 mod codecs;
@@ -82,7 +82,7 @@ pub use batch::{
     Coalesce, CoalescePolicy, CoalesceStats, EmbedBatchPolicy, EmbedBatcher, EmbedCache, EmbedStats,
     Embedded, Vector,
 };
-pub use breaker::{Breaker, BreakerPolicy, BreakerStats, Circuit, CircuitState, Permit, Refusal, Verdict};
+pub use breaker::{Breaker, BreakerPolicy, BreakerStats, CircuitState};
 pub use capabilities::CapabilityTable;
 pub use fallback::Fallback;
 pub use hedge::{Hedge, HedgePolicy, HedgeStats};

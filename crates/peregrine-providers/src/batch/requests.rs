@@ -36,7 +36,8 @@ pub struct CoalescePolicy {
     /// How large a request may be in its stored form to take part, in bytes. 8 KiB. Comparing large ones costs more
     /// than they are likely to save.
     pub max_request_bytes: usize,
-    /// How many different requests can be shared at a time. 1,024. Further ones are passed on as they are.
+    /// How many different requests can be shared at a time. 1,024. Further ones are passed on as they are. Each of them
+    /// takes up to the bytes of a request and 64 KiB of an answer while its window is open.
     pub max_requests: usize,
     /// Whether requests may share an answer although their temperature is not 0. False.
     pub any_temperature: bool,

@@ -20,7 +20,24 @@ use super::BreakerPolicy;
 
 const SLICES: usize = 10;
 
-/// A circuit. Time is passed in, and may stand still.
+/// A circuit, for calls of any kind. Time is passed in, and may stand still.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use peregrine_core::Monotonic;
+/// use peregrine_providers::BreakerPolicy;
+/// use peregrine_providers::breaker::{Circuit, CircuitState, Refusal, Verdict};
+///
+/// let policy = BreakerPolicy::default().with_failure_rate(0.5, 1).with_jitter(0.0);
+/// let mut circuit = Circuit::new(policy);
+/// let at = |seconds| Monotonic::new(Duration::from_secs(seconds));
+/// let permit = circuit.admit(at(0)).expect("it is closed");
+/// circuit.end(permit, Verdict::Failure, at(1), 0.0);
+/// assert_eq!(circuit.admit(at(2)), Err(Refusal::Open(Duration::from_secs(4))));
+/// assert_eq!(circuit.state(at(6)), CircuitState::HalfOpen);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Circuit {
     policy: BreakerPolicy,

@@ -166,7 +166,8 @@ impl Endpoint {
 
     /// Makes ready for the first call what can be without being billed: reads the credential, builds the client, and opens
     /// so many connections (at least 1, at most as many as are kept unused) by asking for the head of the base URL,
-    /// without the credential. What the server answers to that does not matter. Over HTTP/2 one connection serves all.
+    /// without the credential. What the server answers to that does not matter, unless it closes the connection after it.
+    /// Over HTTP/2 one connection serves all.
     ///
     /// # Errors
     ///

@@ -7,9 +7,8 @@ use std::time::Duration;
 use peregrine_core::{
     ChatEvent, ChatModel, ChatRequest, ChatResponse, Clock as _, Error, ErrorKind, Monotonic, Unavailable,
 };
-use peregrine_providers::{
-    Breaker, BreakerPolicy, Circuit, CircuitState, Permit, Refusal, Retry, RetryPolicy, Verdict,
-};
+use peregrine_providers::breaker::{Circuit, Permit, Refusal, Verdict};
+use peregrine_providers::{Breaker, BreakerPolicy, CircuitState, Retry, RetryPolicy};
 use peregrine_testkit::FakeClock;
 use proptest::prelude::*;
 

@@ -297,6 +297,36 @@ fn texts_that_somebody_embeds_already_are_waited_for() {
     assert_eq!(batcher.stats().coalesced, 2);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_who_ask_for_the_same_make_one_call_even_if_some_give_up() {
+    let model = Lengths::new(true);
+    let batcher = Arc::new(EmbedBatcher::new(model.clone()).with_cache(EmbedCache::new(10, 1 << 20)));
+    let asked: Vec<_> = (0..1_000)
+        .map(|_| {
+            let batcher = Arc::clone(&batcher);
+            tokio::spawn(async move { batcher.embed_each(&EmbedRequest::new(["same"])).await })
+        })
+        .collect();
+    while batcher.stats().items < 1_000 || model.calls().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // Whoever leads may be among them: then another one calls again.
+    asked.iter().step_by(3).for_each(tokio::task::JoinHandle::abort);
+    model.permit(1_000);
+    let mut answered = 0;
+    for task in asked {
+        if let Ok(embedded) = task.await {
+            assert_eq!(**embedded.results[0].as_ref().unwrap(), vector("same"));
+            answered += 1;
+        }
+    }
+    assert!(answered >= 666, "{answered}");
+    // One call that was answered, and one more for each that was given up.
+    let cancelled = model.0.cancelled.load(Ordering::SeqCst);
+    assert_eq!(model.calls().len(), 1 + cancelled);
+    assert_eq!(batcher.stats().in_flight, 0);
+}
+
 #[test]
 fn if_who_embeds_a_text_goes_away_somebody_else_does_it() {
     let model = Lengths::new(true);

@@ -139,6 +139,32 @@ fn what_is_idle_for_too_long_goes_when_something_is_added() {
     assert!(endpoint("held").shares_connections_with(&held));
 }
 
+#[test]
+fn what_is_held_stays_while_others_come_and_go() {
+    let pool = Pool::new(
+        PoolConfig::default()
+            .with_max_entries(4)
+            .with_idle_timeout(Duration::ZERO),
+    );
+    std::thread::scope(|scope| {
+        for thread in 0..3_usize {
+            let pool = &pool;
+            scope.spawn(move || {
+                for round in 0..2_000_usize {
+                    let address = address(&((thread + 1) * round % 8).to_string());
+                    let held = pool.endpoint(&address, HttpConfig::default()).unwrap();
+                    let again = pool.endpoint(&address, HttpConfig::default()).unwrap();
+                    assert!(held.shares_connections_with(&again), "{thread} {round}");
+                }
+            });
+        }
+    });
+    let stats = pool.stats();
+    assert!(stats.entries <= 4 && stats.evictions > 0, "{stats:?}");
+    assert_eq!((stats.hits + stats.misses, stats.refused), (12_000, 0));
+    assert_eq!(stats.misses - stats.evictions, stats.entries as u64);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_first_calls_at_once_build_one_client() {
     let refused = RefusedAddr::new().unwrap();
