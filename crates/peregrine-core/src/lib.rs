@@ -57,13 +57,14 @@ mod scope;
 mod secret;
 mod stream;
 mod tool;
+mod unavailable;
 mod usage;
 
 pub use clock::{Clock, Monotonic, SystemClock, Timer, UnixTime};
 pub use embed::{EmbedPurpose, EmbedRequest, EmbedResponse, EmbeddingHandle, EmbeddingModel, Embeddings};
 pub use error::{
     ConfigError, Error, ErrorKind, InvalidRequest, ProtocolError, ProviderError, Result, TimeoutStage,
-    TransportError, Unavailable,
+    TransportError,
 };
 pub use event::{ChatEvent, Done};
 pub use fallback::FallbackOn;
@@ -87,4 +88,5 @@ pub use scope::Scope;
 pub use secret::Secret;
 pub use stream::ChatStream;
 pub use tool::{Danger, Effect, ToolCall, ToolChoice, ToolResult, ToolSpec};
+pub use unavailable::Unavailable;
 pub use usage::Usage;
