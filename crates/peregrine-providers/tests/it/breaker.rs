@@ -232,6 +232,7 @@ fn a_probe_that_never_ends_loses_its_place_and_its_vote() {
     let at = |s| Monotonic::new(S(s));
     let permit = circuit.admit(at(0)).unwrap();
     let old = circuit.admit(at(0)).unwrap();
+    let older = circuit.admit(at(0)).unwrap();
     circuit.end(permit, Verdict::Failure, at(0), 0.0);
     let stuck = circuit.admit(at(5)).unwrap();
     assert!(stuck.is_probe() && !old.is_probe());
@@ -247,6 +248,12 @@ fn a_probe_that_never_ends_loses_its_place_and_its_vote() {
     assert_eq!(circuit.state(at(66)), CircuitState::HalfOpen, "its lease is over");
     circuit.end(next, Verdict::Success, at(67), 0.0);
     assert_eq!(circuit.state(at(67)), CircuitState::Closed);
+    circuit.end(older, Verdict::Failure, at(68), 0.0);
+    assert_eq!(
+        circuit.state(at(68)),
+        CircuitState::Closed,
+        "one failure would open it, if it were of this time"
+    );
 }
 
 #[test]

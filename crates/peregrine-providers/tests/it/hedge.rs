@@ -229,3 +229,31 @@ fn dropping_a_hedged_call_drops_both() {
     drop(call);
     assert_eq!(warm.stage.cancelled(), 2);
 }
+
+#[test]
+fn a_call_that_lost_counts_as_slow_as_it_was_waited_for() {
+    let clock = FakeClock::new();
+    let stage = Stage::new("m");
+    let policy = policy().with_min_samples(1).with_min_delay(MS(1));
+    let model = stage.clone().layered(Hedge::new(policy, Arc::new(clock.clone())));
+    let request = ChatRequest::user("?");
+    let mut call = pin!(model.complete(&request));
+    assert!(poll(&mut call).is_pending());
+    clock.advance(MS(10));
+    stage.answer(0, "warm");
+    assert!(poll(&mut call).is_ready());
+
+    let mut call = pin!(model.complete(&request));
+    assert!(poll(&mut call).is_pending());
+    clock.advance(MS(10));
+    assert!(poll(&mut call).is_pending());
+    clock.advance(MS(30));
+    stage.answer(2, "the second");
+    assert!(poll(&mut call).is_ready());
+    let delay = model.middleware().stats().whole_delay;
+    assert_eq!(
+        delay,
+        Some(MS(40)),
+        "10, at least 40, and 30: leaving the loser out would be 30"
+    );
+}
