@@ -117,8 +117,8 @@ impl Pool {
     ///
     /// # Performance
     ///
-    /// Finding an entry by an address that is kept takes about a tenth of a microsecond. Making an address parses its
-    /// URL, which takes longer: keep the address, or the model.
+    /// Finding an entry by an address that is kept takes a fraction of a microsecond. Making an address parses its URL,
+    /// which takes several times as long: keep the address, or the model.
     pub fn endpoint(&self, address: &Address, config: HttpConfig) -> Result<Arc<Endpoint>> {
         let connecting = Connecting::of(&config);
         let found = self.read().find(address, connecting);

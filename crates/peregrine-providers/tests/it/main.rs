@@ -20,6 +20,8 @@ mod hostile;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
+mod interrupts;
+#[cfg(feature = "http")]
 mod layers;
 mod mangle;
 mod many;
