@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::RawResponse;
+use crate::{RawResponse, Unavailable};
 
 /// The result of a call to a model.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-type Source = Arc<dyn StdError + Send + Sync + 'static>;
+pub(crate) type Source = Arc<dyn StdError + Send + Sync + 'static>;
 
 /// What went wrong with a call. Cheap to clone, so that one failure can be told to everyone who waits.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,6 +37,9 @@ pub enum Error {
     /// Something is not configured, or configured wrongly.
     #[error(transparent)]
     Config(Arc<ConfigError>),
+    /// This side has no answer for now, and knows it: a circuit is open, a limit is reached, every model failed.
+    #[error(transparent)]
+    Unavailable(Arc<Unavailable>),
     /// The call was cancelled from this side.
     #[error("the call was cancelled")]
     Cancelled,
@@ -194,6 +197,7 @@ impl Error {
             Self::Protocol(error) => error.kind,
             Self::InvalidRequest(_) => ErrorKind::InvalidRequest,
             Self::Config(error) => error.kind,
+            Self::Unavailable(error) => error.kind,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Layer { kind, .. } => *kind,
         }
@@ -207,10 +211,12 @@ impl Error {
         }
     }
 
-    /// How long the provider asked to wait. Not bounded: whoever waits decides how long at most.
+    /// How long the provider, or the layer that has no answer for now, asked to wait. Not bounded: whoever waits
+    /// decides how long at most.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Provider(error) => error.retry_after,
+            Self::Unavailable(error) => error.retry_after,
             _ => None,
         }
     }
@@ -501,7 +507,8 @@ into_error!(
     TransportError => Transport,
     ProtocolError => Protocol,
     InvalidRequest => InvalidRequest,
-    ConfigError => Config
+    ConfigError => Config,
+    Unavailable => Unavailable
 );
 
 #[cfg(test)]

@@ -60,6 +60,33 @@ pub trait Middleware: Send + Sync + 'static {
     ) -> impl Future<Output = Result<ChatStream>> + Send;
 }
 
+/// A layer that may be there or not: without it, calls pass straight through.
+///
+/// # Examples
+///
+/// ```
+/// use peregrine_core::{ChatModel, Middleware};
+///
+/// fn perhaps(model: impl ChatModel, layer: Option<impl Middleware>) -> impl ChatModel {
+///     model.layered(layer)
+/// }
+/// ```
+impl<W: Middleware> Middleware for Option<W> {
+    async fn complete<M: ChatModel>(&self, inner: &M, request: &ChatRequest) -> Result<ChatResponse> {
+        match self {
+            Some(middleware) => middleware.complete(inner, request).await,
+            None => inner.complete(request).await,
+        }
+    }
+
+    async fn stream<M: ChatModel>(&self, inner: &M, request: &ChatRequest) -> Result<ChatStream> {
+        match self {
+            Some(middleware) => middleware.stream(inner, request).await,
+            None => inner.stream(request).await,
+        }
+    }
+}
+
 /// A model with a middleware around it: a model.
 #[derive(Debug, Clone)]
 pub struct Layered<W, M> {

@@ -40,6 +40,7 @@ mod clock;
 mod embed;
 mod error;
 mod event;
+mod fallback;
 mod fold;
 mod id;
 mod layer;
@@ -58,6 +59,7 @@ mod secret;
 mod stream;
 pub mod tokens;
 mod tool;
+mod unavailable;
 mod usage;
 
 pub use clock::{Clock, Monotonic, SystemClock, Timer, UnixTime};
@@ -67,6 +69,7 @@ pub use error::{
     TransportError,
 };
 pub use event::{ChatEvent, Done};
+pub use fallback::FallbackOn;
 pub use fold::Fold;
 pub use id::{InvalidId, RunId, SessionId, TenantId};
 pub use layer::{Layer, Layered, Middleware};
@@ -87,4 +90,5 @@ pub use scope::Scope;
 pub use secret::Secret;
 pub use stream::ChatStream;
 pub use tool::{Danger, Effect, ToolCall, ToolChoice, ToolResult, ToolSpec};
+pub use unavailable::Unavailable;
 pub use usage::Usage;

@@ -1,7 +1,7 @@
 //! From a name such as `openai/gpt-4o` to a model that can be called.
 //!
 //! Nothing here connects or validates a key; that happens at the first call. Equal base URLs and credentials
-//! share one pool of connections in the whole process.
+//! share connections, in the whole process unless a connector has a pool of its own.
 
 use std::sync::Arc;
 
@@ -9,9 +9,12 @@ use peregrine_core::{
     ChatModel as _, ConfigError, EmbeddingHandle, EmbeddingModel as _, ModelHandle, ModelInfo, Result, Secret,
 };
 
+use crate::breaker::BreakerPolicy;
 use crate::capabilities::CapabilityTable;
 use crate::codecs;
+use crate::hedge::HedgePolicy;
 use crate::http::{Credential, Endpoint, HttpConfig, RemoteEmbedder, RemoteModel, TokioClock};
+use crate::pool::{Address, Pool};
 use crate::profile::{Dialect, Profile};
 use crate::retry::{Retry, RetryBudget, RetryPolicy};
 use crate::wire::ollama;
@@ -59,7 +62,10 @@ pub struct Connector {
     http: HttpConfig,
     retry: Option<RetryPolicy>,
     budget: RetryBudget,
+    breaker: Option<BreakerPolicy>,
+    hedge: Option<HedgePolicy>,
     capabilities: Arc<CapabilityTable>,
+    pool: Pool,
 }
 
 impl Default for Connector {
@@ -77,7 +83,10 @@ impl Connector {
             http: HttpConfig::default(),
             retry: Some(RetryPolicy::default()),
             budget: RetryBudget::default(),
+            breaker: None,
+            hedge: None,
             capabilities: Arc::new(CapabilityTable::builtin()),
+            pool: Pool::global().clone(),
         }
     }
 
@@ -110,11 +119,52 @@ impl Connector {
         self
     }
 
+    /// Leaves a model alone that fails too often; `None`, the default, does not. All models of this name at the same
+    /// address that are made with an equal policy share one circuit.
+    #[must_use]
+    pub fn with_breaker(mut self, policy: impl Into<Option<BreakerPolicy>>) -> Self {
+        self.breaker = policy.into();
+        self
+    }
+
+    /// Asks a second time where a call takes unusually long; `None`, the default, does not. All models of this name at
+    /// the same address that are made with an equal policy share latencies and budget.
+    #[must_use]
+    pub fn with_hedge(mut self, policy: impl Into<Option<HedgePolicy>>) -> Self {
+        self.hedge = policy.into();
+        self
+    }
+
     /// Takes what models can do from this table.
     #[must_use]
     pub fn with_capabilities(mut self, table: CapabilityTable) -> Self {
         self.capabilities = Arc::new(table);
         self
+    }
+
+    /// Takes connections from this pool instead of that of the process.
+    #[must_use]
+    pub fn with_pool(mut self, pool: Pool) -> Self {
+        self.pool = pool;
+        self
+    }
+
+    /// Makes ready for the first call to a model what can be without being billed: reads the key and opens so many
+    /// connections. See [`Endpoint::warm`]. The offline model needs nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`], and what the first call would fail with: a missing key, or a provider that cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the connections that are open.
+    pub async fn warm(&self, spec: &str, connections: usize) -> Result<()> {
+        if offline_chat(spec)?.is_some() {
+            return Ok(());
+        }
+        let (profile, _) = parse(spec, |profile| profile.default_model.or(Some("")))?;
+        self.endpoint(profile)?.warm(connections).await
     }
 
     /// A chat model by its name.
@@ -129,13 +179,26 @@ impl Connector {
         let (profile, model) = parse(spec, |profile| profile.default_model)?;
         let info = ModelInfo::new(profile.name, model)
             .with_capabilities(self.capabilities.find(profile.name, model));
-        let remote = RemoteModel::new(info, codecs::chat(profile), self.endpoint(profile)?)?;
-        Ok(match &self.retry {
-            Some(policy) => {
-                let retry = Retry::new(policy.clone(), Arc::new(TokioClock)).with_budget(self.budget.clone());
-                remote.layered(retry).into_handle()
-            }
-            None => remote.into_handle(),
+        let endpoint = self.endpoint(profile)?;
+        let hedge = self.hedge.as_ref().map(|policy| endpoint.hedge(model, policy));
+        let breaker = self
+            .breaker
+            .as_ref()
+            .map(|policy| endpoint.breaker(model, policy));
+        let retry = self
+            .retry
+            .as_ref()
+            .map(|policy| Retry::new(policy.clone(), Arc::new(TokioClock)).with_budget(self.budget.clone()));
+        let remote = RemoteModel::new(info, codecs::chat(profile), endpoint)?;
+        // Without the layers their places are left out too: each makes the future of a call larger.
+        Ok(match (retry, hedge.is_some() || breaker.is_some()) {
+            (None, false) => remote.into_handle(),
+            (Some(retry), false) => remote.layered(retry).into_handle(),
+            (retry, true) => remote
+                .layered(hedge)
+                .layered(breaker)
+                .layered(retry)
+                .into_handle(),
         })
     }
 
@@ -188,14 +251,10 @@ impl Connector {
             .iter()
             .map(|(name, value)| (*name, (*value).to_owned()))
             .collect();
-        Endpoint::shared(
-            profile.name,
-            &base_url,
-            credential,
-            profile.auth,
-            headers,
-            self.http.clone(),
-        )
+        let address = Address::new(profile.name, &base_url, credential)?
+            .with_auth(profile.auth)
+            .with_headers(headers);
+        self.pool.endpoint(&address, self.http.clone())
     }
 }
 
@@ -324,7 +383,7 @@ mod tests {
                 .unwrap()
         };
         let (one, two, other) = (endpoint("a"), endpoint("a"), endpoint("b"));
-        assert!(Arc::ptr_eq(&one, &two) && !Arc::ptr_eq(&one, &other));
+        assert!(one.shares_connections_with(&two) && !one.shares_connections_with(&other));
         assert!(!format!("{one:?}").contains("\"a\""));
     }
 }

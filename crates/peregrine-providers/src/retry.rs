@@ -8,17 +8,15 @@
 //! Invariant: a streamed answer is never begun twice for the caller. A stream is retried only while nothing
 //! of its content has been handed on; events that only announce the answer are held back until then.
 
-use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_core::Stream;
 use peregrine_core::{
-    ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Error, Metadata, Middleware, Result, Timer,
+    ChatModel, ChatRequest, ChatResponse, ChatStream, Error, Metadata, Middleware, Result, Timer,
 };
+
+use crate::begin::begin;
 
 /// How often and how long to wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,9 +68,11 @@ impl RetryPolicy {
 
     /// How long to wait before retry number `retry` (from 0) after `error`; `None` for no retry.
     ///
-    /// `random` is in `[0, 1)`.
+    /// `random` is in `[0, 1)`. What a layer of this side holds back ([`Error::Unavailable`]: a circuit is open, every
+    /// model failed) is not tried again: that layer has decided.
     pub fn delay(&self, error: &Error, retry: u32, random: f64) -> Option<Duration> {
-        if retry >= self.max_retries || !error.is_retryable() {
+        let decided = matches!(error, Error::Unavailable(_));
+        if retry >= self.max_retries || decided || !error.is_retryable() {
             return None;
         }
         match error.retry_after() {
@@ -223,63 +223,12 @@ impl Middleware for Retry {
         let mut retry = 0;
         loop {
             match begin(inner, request).await {
-                Ok(begun) if retry == 0 => return Ok(ChatStream::new(begun)),
-                Ok(begun) => {
-                    return Ok(ChatStream::new(Begun {
-                        retries: retry,
-                        ..begun
-                    }));
-                }
+                Ok(begun) if retry == 0 => return Ok(begun.into_stream()),
+                Ok(begun) => return Ok(begun.noting(move |facts| note_attempts(facts, retry))),
                 Err(error) => self.wait(error, retry).await?,
             }
             retry += 1;
         }
-    }
-}
-
-/// Begins a stream and reads it up to its first content.
-async fn begin<M: ChatModel>(inner: &M, request: &ChatRequest) -> Result<Begun> {
-    let mut rest = inner.stream(request).await?;
-    let mut held = VecDeque::new();
-    loop {
-        match rest.next().await {
-            Some(Err(error)) => return Err(error),
-            Some(Ok(event)) => {
-                let announces = matches!(event, ChatEvent::Start { .. } | ChatEvent::Usage { .. });
-                held.push_back(event);
-                if !announces {
-                    break;
-                }
-            }
-            None => break,
-        }
-    }
-    Ok(Begun {
-        held,
-        rest,
-        retries: 0,
-    })
-}
-
-/// A stream whose first events have been read.
-struct Begun {
-    held: VecDeque<ChatEvent>,
-    rest: ChatStream,
-    retries: u32,
-}
-
-impl Stream for Begun {
-    type Item = Result<ChatEvent>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut next = match self.held.pop_front() {
-            Some(event) => Some(Ok(event)),
-            None => std::task::ready!(Pin::new(&mut self.rest).poll_next(cx)),
-        };
-        if let Some(Ok(ChatEvent::Done(done))) = &mut next {
-            note_attempts(&mut done.metadata, self.retries);
-        }
-        Poll::Ready(next)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use peregrine_core::{ChatRequest, Effect, ErrorKind, Message};
+pub use peregrine_core::FallbackOn;
+use peregrine_core::{ChatRequest, Effect, Message};
 use serde::{Deserialize, Serialize};
 
 use crate::run::Form;
@@ -149,36 +150,4 @@ pub enum OnLimit {
     End,
     /// The run stops, and goes on when it is told to.
     Pause,
-}
-
-/// After which failures of a model the next one is asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum FallbackOn {
-    /// After those that another model may not have: the provider is away, overloaded, limits or withholds, the credential
-    /// is wrong or used up, the context is too short, the answer makes no sense. Not after a request that is wrong in
-    /// itself, nor after a veto or cancellation of this side.
-    #[default]
-    ProviderFailures,
-    /// After these.
-    Kinds(Vec<ErrorKind>),
-    /// After every failure, but not after a veto or cancellation of this side.
-    Any,
-}
-
-impl FallbackOn {
-    pub(crate) fn covers(&self, kind: ErrorKind) -> bool {
-        if matches!(kind, ErrorKind::Cancelled | ErrorKind::Refused) {
-            return false;
-        }
-        match self {
-            Self::Any => true,
-            Self::Kinds(kinds) => kinds.contains(&kind),
-            Self::ProviderFailures => !matches!(
-                kind,
-                ErrorKind::InvalidRequest | ErrorKind::Config | ErrorKind::NoRecording | ErrorKind::Internal
-            ),
-        }
-    }
 }

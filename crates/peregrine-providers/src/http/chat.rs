@@ -10,7 +10,8 @@ use peregrine_core::{
 };
 use url::Url;
 
-use super::endpoint::{Endpoint, Ready};
+use super::endpoint::Endpoint;
+use super::entry::Ready;
 use super::exchange::{redact, send};
 use super::streaming::HttpStream;
 use crate::wire::structure::Structure;

@@ -1,16 +1,22 @@
-//! The client of one (base URL, credential) pair, built at the first call and shared by all its models.
+//! One place that answers, with the limits of the calls to it; and how a credential is found and sent.
 //!
-//! A registry of weak references makes equal pairs share one endpoint in the whole process, for as long as
-//! somebody uses it.
+//! An endpoint is a handle to an entry of the [`Pool`], which holds the connections. Endpoints with different limits for
+//! calls share an entry.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::Arc;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use peregrine_core::{ConfigError, Error, ErrorKind, Result, Secret, TransportError};
+use futures_util::stream::{FuturesUnordered, TryStreamExt as _};
+use peregrine_core::{ConfigError, Result, Secret};
+use subtle::ConstantTimeEq as _;
 use url::Url;
 
-use super::HttpConfig;
+use super::entry::{Entry, Ready};
+use super::exchange::touch;
+use super::{HttpConfig, TokioClock};
+use crate::breaker::{Breaker, BreakerPolicy};
+use crate::hedge::{Hedge, HedgePolicy};
+use crate::pool::{Address, Pool};
 
 /// How the credential is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,7 +46,7 @@ pub enum Credential {
 }
 
 impl Credential {
-    fn read(&self, provider: &str) -> Result<Option<Secret>> {
+    pub(super) fn read(&self, provider: &str) -> Result<Option<Secret>> {
         match self {
             Self::None => Ok(None),
             Self::Key(secret) => Ok(Some(secret.clone())),
@@ -61,10 +67,13 @@ impl Credential {
         }
     }
 
-    fn same(&self, other: &Self) -> bool {
+    /// Whether it is the same one. Keys are compared in a time that does not depend on where they differ.
+    pub(crate) fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::None, Self::None) => true,
-            (Self::Key(one), Self::Key(two)) => one.expose() == two.expose(),
+            (Self::Key(one), Self::Key(two)) => {
+                bool::from(one.expose().as_bytes().ct_eq(two.expose().as_bytes()))
+            }
             (
                 Self::Env {
                     variables: v1,
@@ -81,30 +90,22 @@ impl Credential {
 }
 
 /// One place that answers: a base URL with a credential. Models of it share its connections.
+///
+/// As long as it is held, its entry of the [`Pool`] stays.
 pub struct Endpoint {
+    entry: Arc<Entry>,
     provider: Arc<str>,
-    base_url: Url,
-    credential: Credential,
-    auth: Auth,
-    headers: Vec<(&'static str, String)>,
     config: HttpConfig,
-    ready: OnceLock<Ready>,
-}
-
-/// What the first call builds.
-pub(super) struct Ready {
-    pub(super) client: reqwest::Client,
-    pub(super) headers: HeaderMap,
-    pub(super) secret: Option<Secret>,
 }
 
 impl Endpoint {
-    /// An endpoint of `provider` at `base_url`, shared with whoever asked for the same.
+    /// An endpoint of `provider` at `base_url`, from the pool of this process.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if `base_url` is not an `http` or `https` URL, or holds a user name, a
-    /// password, a query or a fragment.
+    /// [`ErrorKind::Config`](peregrine_core::ErrorKind::Config) if `base_url` is not an `http` or `https` URL, or holds a
+    /// user name, a password, a query or a fragment; [`ErrorKind::Refused`](peregrine_core::ErrorKind::Refused) as for
+    /// [`Pool::endpoint`].
     pub fn shared(
         provider: &str,
         base_url: &str,
@@ -113,29 +114,18 @@ impl Endpoint {
         headers: Vec<(&'static str, String)>,
         config: HttpConfig,
     ) -> Result<Arc<Self>> {
-        static REGISTRY: Mutex<Vec<Weak<Endpoint>>> = Mutex::new(Vec::new());
-        let base_url = parse_base_url(base_url)?;
-        let wanted = Self {
-            provider: Arc::from(provider),
-            base_url,
-            credential,
-            auth,
-            headers,
+        let address = Address::new(provider, base_url, credential)?
+            .with_auth(auth)
+            .with_headers(headers);
+        Pool::global().endpoint(&address, config)
+    }
+
+    pub(crate) fn new(entry: Arc<Entry>, config: HttpConfig) -> Self {
+        Self {
+            provider: entry.address().shared_provider(),
+            entry,
             config,
-            ready: OnceLock::new(),
-        };
-        let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
-        registry.retain(|endpoint| endpoint.strong_count() > 0);
-        if let Some(found) = registry
-            .iter()
-            .filter_map(Weak::upgrade)
-            .find(|endpoint| endpoint.same(&wanted))
-        {
-            return Ok(found);
         }
-        let endpoint = Arc::new(wanted);
-        registry.push(Arc::downgrade(&endpoint));
-        Ok(endpoint)
     }
 
     /// Who answers here.
@@ -149,12 +139,48 @@ impl Endpoint {
 
     /// The base URL, without a trailing slash.
     pub fn base_url(&self) -> &str {
-        self.base_url.as_str().trim_end_matches('/')
+        self.entry.address().base_url()
     }
 
     /// The time limits and bounds.
     pub fn config(&self) -> &HttpConfig {
         &self.config
+    }
+
+    /// Whether calls to both use the same connections.
+    pub fn shares_connections_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.entry, &other.entry)
+    }
+
+    /// The circuit of one model here. Equal policies share it for as long as the entry stays.
+    pub fn breaker(&self, model: &str, policy: &BreakerPolicy) -> Breaker {
+        let make = |policy| Breaker::new(policy, Arc::new(TokioClock));
+        self.entry.circuits.get(model, policy, make)
+    }
+
+    /// The hedge of one model here: its latencies and its budget. Equal policies share it for as long as the entry stays.
+    pub fn hedge(&self, model: &str, policy: &HedgePolicy) -> Hedge {
+        let make = |policy| Hedge::new(policy, Arc::new(TokioClock));
+        self.entry.hedges.get(model, policy, make)
+    }
+
+    /// Makes ready for the first call what can be without being billed: reads the credential, builds the client, and opens
+    /// so many connections (at least 1, at most as many as are kept unused) by asking for the head of the base URL,
+    /// without the credential. What the server answers to that does not matter, unless it closes the connection after it.
+    /// Over HTTP/2 one connection serves all.
+    ///
+    /// # Errors
+    ///
+    /// What the first call would fail with: a missing credential, or a provider that cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the connections that are open.
+    pub async fn warm(&self, connections: usize) -> Result<()> {
+        let ready = self.ready()?;
+        let connections = connections.clamp(1, self.config.max_idle_connections.max(1));
+        let touches: FuturesUnordered<_> = (0..connections).map(|_| touch(self, ready)).collect();
+        touches.try_collect().await
     }
 
     /// The address of a path below the base URL.
@@ -166,99 +192,13 @@ impl Endpoint {
 
     /// The client and headers, built now if this is the first call.
     pub(super) fn ready(&self) -> Result<&Ready> {
-        if let Some(ready) = self.ready.get() {
-            return Ok(ready);
-        }
-        let built = self.build()?;
-        Ok(self.ready.get_or_init(|| built))
+        self.entry.ready()
     }
+}
 
-    fn build(&self) -> Result<Ready> {
-        let secret = self.credential.read(&self.provider)?;
-        let headers = self.header_map(secret.as_ref())?;
-        let HttpConfig {
-            connect_timeout,
-            pool_idle_timeout,
-            max_idle_connections,
-            ..
-        } = self.config;
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .tcp_nodelay(true)
-            .referer(false)
-            .connect_timeout(connect_timeout)
-            .pool_idle_timeout(pool_idle_timeout)
-            .pool_max_idle_per_host(max_idle_connections);
-        if self.base_url.scheme() == "http" {
-            builder = builder.http1_only();
-        }
-        if is_loopback(&self.base_url) {
-            builder = builder.no_proxy();
-            if self.base_url.scheme() == "http" {
-                builder = builder.tls_backend_preconfigured(no_roots());
-            }
-        }
-        let client = builder.build().map_err(|source| {
-            let message = format!("the HTTP client for {} could not be built", self.provider);
-            Error::from(TransportError::new(ErrorKind::Config, message).with_source(source))
-        })?;
-        Ok(Ready {
-            client,
-            headers,
-            secret,
-        })
-    }
-
-    fn header_map(&self, secret: Option<&Secret>) -> Result<HeaderMap> {
-        let mut headers = HeaderMap::with_capacity(4 + self.headers.len());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("peregrine/", env!("CARGO_PKG_VERSION"))),
-        );
-        for (name, value) in &self.headers {
-            let value = HeaderValue::from_str(value).map_err(|_| {
-                ConfigError::new(format!(
-                    "the value of the header {name} has characters that no header may have"
-                ))
-            })?;
-            headers.insert(HeaderName::from_static(name), value);
-        }
-        if let Some(secret) = secret {
-            let (name, text) = match self.auth {
-                Auth::Bearer => (AUTHORIZATION, format!("Bearer {}", secret.expose())),
-                Auth::Header(name) => (HeaderName::from_static(name), secret.expose().to_owned()),
-            };
-            let mut value = HeaderValue::from_str(&text).map_err(|_| {
-                ConfigError::new(format!(
-                    "the API key for {} has characters that no header may have",
-                    self.provider
-                ))
-            })?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-        Ok(headers)
-    }
-
-    fn same(&self, other: &Self) -> bool {
-        let Self {
-            provider,
-            base_url,
-            credential,
-            auth,
-            headers,
-            config,
-            ready: _,
-        } = self;
-        *provider == other.provider
-            && *base_url == other.base_url
-            && credential.same(&other.credential)
-            && *auth == other.auth
-            && *headers == other.headers
-            && *config == other.config
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.entry.release();
     }
 }
 
@@ -269,45 +209,4 @@ impl fmt::Debug for Endpoint {
             .field("base_url", &self.base_url())
             .finish_non_exhaustive()
     }
-}
-
-fn parse_base_url(text: &str) -> Result<Url> {
-    let refuse = |why: &str| {
-        Error::from(ConfigError::new(format!(
-            "the base URL is no address to call: {why}"
-        )))
-    };
-    let url = Url::parse(text.trim()).map_err(|source| refuse(&source.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(refuse("it must begin with http:// or https:// and name a host"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(refuse(
-            "it must not hold a user name or password; give the API key by itself",
-        ));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(refuse("it must not hold a query or a fragment"));
-    }
-    Ok(url)
-}
-
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
-/// A TLS configuration that trusts nobody: a plain `http` endpoint on this machine never uses it, and loading the system's
-/// roots for it would cost milliseconds at start.
-fn no_roots() -> rustls::ClientConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider supports the default versions")
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth()
 }

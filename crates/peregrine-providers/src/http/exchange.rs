@@ -19,7 +19,8 @@ use peregrine_core::{
 use tokio::time::{Instant, Sleep};
 use url::Url;
 
-use super::endpoint::{Endpoint, Ready};
+use super::endpoint::Endpoint;
+use super::entry::Ready;
 use crate::wire::error::{ErrorBody, provider_error};
 use crate::wire::structure::{SMALL_BODY_BYTES, Structure};
 
@@ -96,6 +97,24 @@ pub(crate) async fn get(endpoint: &Endpoint, path: &str) -> Result<RawResponse> 
         .await?
         .collect(Structure::MAX_VALUES)
         .await
+}
+
+/// Asks for the head of the base URL, without the credential, so that there is a connection afterwards. What the server
+/// says to it does not matter.
+pub(super) async fn touch(endpoint: &Endpoint, ready: &Ready) -> Result<()> {
+    let mut timer = CallTimer::start(endpoint);
+    let mut request = reqwest::Request::new(Method::HEAD, endpoint.url("")?);
+    if let Some(agent) = ready.headers.get(http::header::USER_AGENT) {
+        request
+            .headers_mut()
+            .insert(http::header::USER_AGENT, agent.clone());
+    }
+    let execute = std::pin::pin!(ready.client.execute(request));
+    let response = timer.wait(TimeoutStage::FirstByte, execute).await?;
+    match response {
+        Ok(_) => Ok(()),
+        Err(source) => Err(transport_error(source, endpoint)),
+    }
 }
 
 /// Blots the credential out of a text that came from outside.

@@ -1,4 +1,4 @@
-//! Moving a codec's bytes over HTTP: one pooled client for each (base URL, credential) pair.
+//! Moving a codec's bytes over HTTP, with the client of one entry of the pool.
 //!
 //! Invariants: nothing is built, validated or connected before the first call; the credential is read then
 //! and stays in a header marked sensitive; redirects are never followed, so neither key nor body can leave
@@ -7,7 +7,9 @@
 //! | file | what |
 //! |---|---|
 //! | `config` | time limits and bounds |
-//! | `endpoint` | the client of one (base URL, credential) pair, and the registry that shares them |
+//! | `endpoint` | one place that answers, with limits for its calls |
+//! | `entry` | the client of one entry of the pool |
+//! | `per_model` | what the models of an entry have learnt about it |
 //! | `exchange` | sending one request and reading the answer, with limits |
 //! | `chat`, `embed` | the models |
 //! | `streaming` | a streamed answer |
@@ -17,12 +19,15 @@ mod clock;
 mod config;
 mod embed;
 mod endpoint;
+mod entry;
 mod exchange;
+mod per_model;
 mod streaming;
 
 pub use chat::RemoteModel;
 pub use clock::TokioClock;
 pub use config::HttpConfig;
+pub(crate) use entry::{Connecting, Entry};
 pub(crate) use exchange::get;
 
 pub use embed::RemoteEmbedder;

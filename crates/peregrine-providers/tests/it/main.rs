@@ -6,17 +6,25 @@ mod anthropic;
 mod anthropic_odd;
 mod anthropic_request;
 mod anthropic_settings;
+mod breaker;
+mod coalesce;
 mod decoding;
+mod embed_batch;
+mod fallback;
 mod gemini;
 mod gemini_embed;
 mod gemini_request;
+mod hedge;
 #[cfg(feature = "http")]
 mod hostile;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
 mod interrupts;
+#[cfg(feature = "http")]
+mod layers;
 mod mangle;
+mod many;
 #[cfg(feature = "http")]
 mod memory;
 #[cfg(feature = "offline")]
@@ -38,10 +46,13 @@ mod openai_responses_request;
 mod peer;
 #[cfg(feature = "http")]
 mod peers;
+#[cfg(feature = "http")]
+mod pool;
 mod record;
 mod recordings;
 mod retry;
 mod schema;
 mod scripted;
 mod seeded_fuzz;
+mod stage;
 mod support;

@@ -1,0 +1,210 @@
+//! The client of one entry of the pool: built at the first call, by one caller, for all.
+//!
+//! Invariant: a client is built once however many ask for it at the same time. Building blocks (it loads the system's
+//! certificates, which takes a millisecond or two) and never waits for anything, so a plain lock is enough.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use peregrine_core::{Clock, ConfigError, Error, ErrorKind, Monotonic, Result, Secret, TransportError};
+use url::Url;
+
+use super::per_model::PerModel;
+use super::{Auth, HttpConfig};
+use crate::breaker::{Breaker, BreakerPolicy};
+use crate::hedge::{Hedge, HedgePolicy};
+use crate::pool::Address;
+
+/// What connections are made with; part of what an entry is found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Connecting {
+    connect_timeout: Duration,
+    pool_idle_timeout: Duration,
+    max_idle_connections: usize,
+}
+
+impl Connecting {
+    pub(crate) fn of(config: &HttpConfig) -> Self {
+        Self {
+            connect_timeout: config.connect_timeout,
+            pool_idle_timeout: config.pool_idle_timeout,
+            max_idle_connections: config.max_idle_connections,
+        }
+    }
+}
+
+/// An entry of the pool. Who holds an [`Endpoint`](super::Endpoint) uses it.
+pub(crate) struct Entry {
+    address: Address,
+    connecting: Connecting,
+    ready: OnceLock<Ready>,
+    building: Mutex<()>,
+    clock: Arc<dyn Clock>,
+    /// When the last endpoint was let go, in nanoseconds of the clock.
+    released: AtomicU64,
+    /// How many clients the pool has built.
+    builds: Arc<AtomicU64>,
+    pub(super) circuits: PerModel<BreakerPolicy, Breaker>,
+    pub(super) hedges: PerModel<HedgePolicy, Hedge>,
+}
+
+/// What the first call builds.
+pub(super) struct Ready {
+    pub(super) client: reqwest::Client,
+    pub(super) headers: HeaderMap,
+    pub(super) secret: Option<Secret>,
+}
+
+impl Entry {
+    pub(crate) fn new(
+        address: Address,
+        connecting: Connecting,
+        clock: Arc<dyn Clock>,
+        builds: Arc<AtomicU64>,
+    ) -> Self {
+        let entry = Self {
+            address,
+            connecting,
+            ready: OnceLock::new(),
+            building: Mutex::new(()),
+            clock,
+            released: AtomicU64::new(0),
+            builds,
+            circuits: PerModel::default(),
+            hedges: PerModel::default(),
+        };
+        entry.release();
+        entry
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Whether it is what such an endpoint needs.
+    pub(crate) fn fits(&self, address: &Address, connecting: Connecting) -> bool {
+        self.connecting == connecting && self.address.same(address)
+    }
+
+    /// Whether its client is built.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.get().is_some()
+    }
+
+    /// When the last endpoint was let go.
+    pub(crate) fn released(&self) -> Monotonic {
+        Monotonic::new(Duration::from_nanos(self.released.load(Ordering::Relaxed)))
+    }
+
+    /// An endpoint is let go now.
+    pub(super) fn release(&self) {
+        let now = u64::try_from(self.clock.now().since_origin().as_nanos()).unwrap_or(u64::MAX);
+        self.released.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// The client and headers, built now if this is the first call.
+    pub(super) fn ready(&self) -> Result<&Ready> {
+        if let Some(ready) = self.ready.get() {
+            return Ok(ready);
+        }
+        let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ready) = self.ready.get() {
+            return Ok(ready);
+        }
+        let built = self.build()?;
+        self.builds.fetch_add(1, Ordering::Relaxed);
+        Ok(self.ready.get_or_init(|| built))
+    }
+
+    fn build(&self) -> Result<Ready> {
+        let address = &self.address;
+        let secret = address.credential().read(address.provider())?;
+        let headers = self.header_map(secret.as_ref())?;
+        let Connecting {
+            connect_timeout,
+            pool_idle_timeout,
+            max_idle_connections,
+        } = self.connecting;
+        let mut builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .tcp_nodelay(true)
+            .referer(false)
+            .connect_timeout(connect_timeout)
+            .pool_idle_timeout(pool_idle_timeout)
+            .pool_max_idle_per_host(max_idle_connections);
+        if address.url().scheme() == "http" {
+            builder = builder.http1_only();
+        }
+        if is_loopback(address.url()) {
+            builder = builder.no_proxy();
+            if address.url().scheme() == "http" {
+                builder = builder.tls_backend_preconfigured(no_roots());
+            }
+        }
+        let client = builder.build().map_err(|source| {
+            let message = format!("the HTTP client for {} could not be built", address.provider());
+            Error::from(TransportError::new(ErrorKind::Config, message).with_source(source))
+        })?;
+        Ok(Ready {
+            client,
+            headers,
+            secret,
+        })
+    }
+
+    fn header_map(&self, secret: Option<&Secret>) -> Result<HeaderMap> {
+        let mut headers = HeaderMap::with_capacity(4 + self.address.headers().len());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("peregrine/", env!("CARGO_PKG_VERSION"))),
+        );
+        for (name, value) in self.address.headers() {
+            let value = HeaderValue::from_str(value).map_err(|_| {
+                ConfigError::new(format!(
+                    "the value of the header {name} has characters that no header may have"
+                ))
+            })?;
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        if let Some(secret) = secret {
+            let (name, text) = match self.address.auth() {
+                Auth::Bearer => (AUTHORIZATION, format!("Bearer {}", secret.expose())),
+                Auth::Header(name) => (HeaderName::from_static(name), secret.expose().to_owned()),
+            };
+            let mut value = HeaderValue::from_str(&text).map_err(|_| {
+                ConfigError::new(format!(
+                    "the API key for {} has characters that no header may have",
+                    self.address.provider()
+                ))
+            })?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+}
+
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+/// A TLS configuration that trusts nobody: a plain `http` endpoint on this machine never uses it, and loading the system's
+/// roots for it would cost milliseconds at start.
+fn no_roots() -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports the default versions")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth()
+}
