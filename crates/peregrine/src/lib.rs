@@ -8,12 +8,13 @@
 //! | [`signatures`] | `peregrine-signatures` | typed contracts: structs in, structs out |
 //! | [`tools`] | `peregrine-tools` | what agents can do, and which of it they may |
 //! | [`agent`] | `peregrine-agent` | agents, runs, strategies, budgets, hooks, windows, prompt lint |
+//! | [`executor`] | `peregrine-executor` | bounded parallel calls, plans of steps, reports |
 //!
 //! # Features
 //!
 //! - `http` (default): models over HTTP: `connect`, `from_env`, every provider.
 //! - `offline` (default): a deterministic model without weights or network.
-//! - `tokio` (default): agents keep time with tokio unless they are given a timer.
+//! - `tokio` (default): agents keep time with tokio unless they are given a timer; `executor::TokioTimer`.
 //! - `full`: everything.
 //!
 //! # Examples
@@ -39,6 +40,7 @@
 
 pub use peregrine_agent as agent;
 pub use peregrine_core as core;
+pub use peregrine_executor as executor;
 pub use peregrine_providers as providers;
 
 pub mod signatures {
