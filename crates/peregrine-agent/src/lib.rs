@@ -129,7 +129,8 @@ pub use lint::{Cause, LintError, MAX_BREAKS, PromptBreak, PromptLint, lint_bodie
 pub use memory::{Memory, MemoryContext, TurnMemory};
 pub use output::{CalledTool, RunOutput, RunReport, TypedOutput};
 pub use run::{
-    Approval, BestOfN, FallbackOn, Limits, More, OnLimit, PlanAndExecute, Reflection, Run, Strategy,
+    Approval, BestOfN, Dataflow, FallbackOn, Limits, More, OnLimit, PlanAndExecute, Reflection, Run,
+    Strategy, Triage,
 };
 pub use stream::{RunStream, TextStream};
 pub use tools::Tools;

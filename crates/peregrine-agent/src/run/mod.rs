@@ -21,6 +21,7 @@ mod compose;
 mod effect;
 mod end;
 mod event;
+mod flow;
 mod spec;
 mod strategy;
 pub(crate) mod thread;
@@ -37,7 +38,7 @@ pub use event::{
     Approval, CallId, Event, Failure, Interrupt, InterruptMode, More, ToolOutcome, Verdict, Veto,
 };
 pub use spec::{FallbackOn, Limits, OnLimit, RunSpec, ToolRule};
-pub use strategy::{BestOfN, PlanAndExecute, Reflection, Strategy};
+pub use strategy::{BestOfN, Dataflow, PlanAndExecute, Reflection, Strategy, Triage};
 
 use crate::budget::{LimitReached, Resource};
 use compose::Stage;
