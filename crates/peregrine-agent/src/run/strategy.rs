@@ -62,8 +62,8 @@ impl Default for PlanAndExecute {
 /// The planner writes steps `{id, tool, arguments, depends_on}`, checked before anything runs: ids, references, cycles,
 /// tools, and arguments as far as they are known. What is wrong is told to it. `$id.field` in the arguments stands for
 /// something in the result of another step, with its JSON type; what a step refers to is what it waits for. Steps that do not
-/// wait for each other run side by side, but those with side effects one after the other, in the order of the plan, and
-/// idempotent calls that may be the same not at the same time. A step may also be a `task` in words, which a model does
+/// wait for each other run side by side, but those with side effects one after the other, in the order of the plan as far as
+/// what they refer to allows it, and idempotent calls that may be the same not at the same time. A step may also be a `task` in words, which a model does
 /// in a tool loop of its own.
 ///
 /// Each call is one of the run's like any other: rules, approvals, guards, budgets, bounds and journals see it as they see a
