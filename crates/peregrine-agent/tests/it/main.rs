@@ -7,6 +7,7 @@ mod budget_queue;
 mod budget_race;
 mod cancel;
 mod dataflow;
+mod dataflow_bounds;
 mod hooks;
 mod hostile;
 mod limits;

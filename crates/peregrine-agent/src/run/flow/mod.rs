@@ -633,7 +633,8 @@ impl Flow {
     /// What was found out, for whoever answers.
     fn results(&self) -> String {
         let kept = self.kept.iter();
-        let kept = kept.map(|Kept { step, value }| format!("- {}: {}", step.what(), text_of(value)));
+        let kept =
+            kept.map(|Kept { step, value }| format!("- `{}`, {}: {}", step.id, step.what(), text_of(value)));
         let failed = self
             .failed
             .iter()
