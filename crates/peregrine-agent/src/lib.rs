@@ -63,6 +63,7 @@
 //! | [`SingleShot`](Strategy::SingleShot) | one, without tools | the answer |
 //! | [`ToolLoop`](Strategy::ToolLoop), the default | one | an answer that calls no tools |
 //! | [`PlanAndExecute`] | a planner, a worker for each step, one that answers | [`max_plan_steps`](PlanAndExecute::max_plan_steps), [`max_replans`](PlanAndExecute::max_replans) |
+//! | the same with [`Dataflow`] | a planner, perhaps a [`Triage`] beside it, the calls of tools, a worker for each step in words, one that answers | the same, and [`max_plan_repairs`](Dataflow::max_plan_repairs) |
 //! | [`Reflection`] | one, and a judge for each round | [`max_rounds`](Reflection::max_rounds) |
 //! | [`BestOfN`] | `n` beside each other | a majority, or all of them |
 //!

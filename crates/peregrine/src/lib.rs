@@ -59,8 +59,8 @@ pub mod tools {
 }
 
 pub use peregrine_agent::{
-    Agent, BestOfN, Budget, BudgetLimits, Input, Limits, OnLimit, PlanAndExecute, Reflection, RunError,
-    RunEvent, RunOutput, RunStream, Strategy, TypedOutput, Window,
+    Agent, BestOfN, Budget, BudgetLimits, Dataflow, Input, Limits, OnLimit, PlanAndExecute, Reflection,
+    RunError, RunEvent, RunOutput, RunStream, Strategy, Triage, TypedOutput, Window,
 };
 pub use peregrine_core::{
     ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Cost, DocumentPart, EmbedRequest,

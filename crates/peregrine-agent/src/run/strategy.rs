@@ -73,6 +73,56 @@ impl Default for PlanAndExecute {
 /// results that there are, or, without one left, the run fails as the step did. A plan without steps is an answer at once.
 /// The text of results is used, images and documents in them are not. What was done is in the response's metadata under
 /// `plan`.
+///
+/// # Examples
+///
+/// ```
+/// use peregrine_agent::{Agent, Dataflow, PlanAndExecute, Strategy};
+/// # use peregrine_core::{ChatModel, ChatRequest, ChatResponse, ModelInfo};
+/// use peregrine_tools::tool;
+///
+/// /// Tells how warm it is somewhere, in degrees Celsius.
+/// #[tool(effect = "read_only", danger = "safe")]
+/// async fn temperature(city: String) -> f64 {
+///     if city == "Oslo" { 4.5 } else { 20.0 }
+/// }
+///
+/// /// Subtracts.
+/// #[tool(effect = "read_only", danger = "safe")]
+/// async fn difference(a: f64, b: f64) -> f64 {
+///     a - b
+/// }
+///
+/// # struct Clerk(ModelInfo);
+/// # impl ChatModel for Clerk {
+/// #     fn info(&self) -> &ModelInfo { &self.0 }
+/// #     async fn complete(&self, request: &ChatRequest) -> peregrine_core::Result<ChatResponse> {
+/// #         Ok(ChatResponse::text(match request.messages.get(0).unwrap().text().contains("Plan how") {
+/// #             true => PLAN,
+/// #             false => "Rome is 15.5 degrees warmer.",
+/// #         }))
+/// #     }
+/// # }
+/// // What the model writes:
+/// const PLAN: &str = r#"{"steps": [
+///     {"id": "oslo", "tool": "temperature", "arguments": {"city": "Oslo"}},
+///     {"id": "rome", "tool": "temperature", "arguments": {"city": "Rome"}},
+///     {"id": "diff", "tool": "difference", "arguments": {"a": "$rome", "b": "$oslo"}}
+/// ]}"#;
+///
+/// # futures_util::FutureExt::now_or_never(async {
+/// # let model = Clerk(ModelInfo::new("example", "clerk"));
+/// let agent = Agent::new(model)
+///     .with_tool(temperature())
+///     .with_tool(difference())
+///     .with_strategy(Strategy::PlanAndExecute(PlanAndExecute::new(8).with_dataflow(Dataflow::new())));
+/// let output = agent.run("How much warmer is Rome than Oslo?").await?;
+/// assert_eq!(output.text(), "Rome is 15.5 degrees warmer.");
+/// assert_eq!(output.report.steps, 2); // the plan, and the answer
+/// assert_eq!(output.report.tool_calls[2].arguments, r#"{"a":20.0,"b":4.5}"#);
+/// # Ok::<(), peregrine_agent::RunError>(())
+/// # }).unwrap().unwrap();
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -538,7 +538,7 @@ async fn the_answer_may_have_a_form() {
     let steps = json!([{"id": "a", "tool": "look"}]);
     let model = Script::new(move |request, _| {
         Ok(match who(request) {
-            Asked::Planner => plan(steps.clone()),
+            Asked::Planner => plan(&steps),
             _ => text(&json!({"answer": last(request).contains("blue").to_string()}).to_string()),
         })
     });

@@ -35,7 +35,7 @@ pub(crate) fn last(request: &ChatRequest) -> String {
     request.messages.last().unwrap().text()
 }
 
-pub(crate) fn plan(steps: Value) -> ChatResponse {
+pub(crate) fn plan(steps: &Value) -> ChatResponse {
     text(&json!({"steps": steps}).to_string())
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn planner(plans: impl IntoIterator<Item = Value>) -> Script {
             Asked::Planner => {
                 let mut written = written.lock().unwrap();
                 *written += 1;
-                plan(plans[(*written - 1_usize).min(plans.len() - 1)].clone())
+                plan(&plans[(*written - 1_usize).min(plans.len() - 1)])
             }
             Asked::Triage => text(r#"{"needs_plan": true, "model": 0}"#),
             Asked::Task | Asked::Answer => text(&last(request)),

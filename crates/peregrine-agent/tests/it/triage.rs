@@ -70,7 +70,7 @@ async fn a_triage_chooses_who_answers_and_the_first_choice_stands_in() {
         (1, true, "quick", 0),
     ] {
         let say = move |request: &ChatRequest, name: &str| match who(request) {
-            Asked::Planner => plan(json!([])),
+            Asked::Planner => plan(&json!([])),
             Asked::Triage => text(&json!({"needs_plan": true, "model": chosen}).to_string()),
             _ => text(name),
         };
@@ -128,7 +128,7 @@ async fn a_triage_that_fails_or_is_late_changes_nothing() {
     let look = || log.any("look", Effect::ReadOnly, |_| Ok(ToolOutput::from("blue")));
     let steps = || json!([{"id": "a", "tool": "look"}]);
     let broken = Script::new(move |request, _| match who(request) {
-        Asked::Planner => Ok(plan(steps())),
+        Asked::Planner => Ok(plan(&steps())),
         Asked::Triage => Err(ProviderError::new("test", 500, ErrorKind::InvalidRequest, "no").into()),
         _ => Ok(text("blue")),
     });
