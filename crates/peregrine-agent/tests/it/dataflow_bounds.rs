@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use peregrine_agent::run::{CallId, Effect as Asks, Event, Form, RunSpec, ToolOutcome, ToolRule, Verdict};
+use peregrine_agent::run::{
+    CallId, Effect as Asks, Event, Form, Interrupt, RunSpec, ToolOutcome, ToolRule, Verdict,
+};
 use peregrine_agent::{
     BudgetLimits, Dataflow, Error, Input, Limits, More, OnLimit, PlanAndExecute, Resource, Run, RunError,
 };
@@ -380,6 +382,34 @@ fn a_plan_of_256_steps_is_taken_step_by_step() {
     assert_eq!(asked.form, Form::Text);
     assert!(last(&asked.request).contains(r#"- `s255`, look({"before":"$s254.n"}): {"n":255}"#));
     assert!(serde_json::to_vec(&run).unwrap().len() < 256 << 10);
+}
+
+#[test]
+fn a_plan_that_is_stopped_gracefully_begins_nothing_and_goes_on() {
+    let steps = json!([{"id": "a", "tool": "look"}, {"id": "b", "tool": "look", "arguments": {"x": "$a"}}]);
+    let (mut run, effects) = with_plan(&steps, Limits::default());
+    let call = called(&effects)[0].0;
+    let interrupt = Interrupt::graceful("later");
+    assert!(
+        run.handle(Event::Interrupted { interrupt }).unwrap().is_empty(),
+        "it waits for the call"
+    );
+    let effects = run.handle(returned(call, &json!(1))).unwrap();
+    assert!(matches!(&effects[..], [Asks::Pause { .. }]), "{effects:?}");
+    assert_eq!(run.counts().tool_calls, 1);
+    let effects = through_bytes(&run)
+        .handle(Event::Resumed {
+            more: More::default(),
+        })
+        .unwrap();
+    assert_eq!(called(&effects)[0].1, "b");
+    assert_eq!(
+        run.handle(Event::Resumed {
+            more: More::default()
+        })
+        .unwrap(),
+        effects
+    );
 }
 
 /// A driver that checks nothing changes nothing about what a plan may be.

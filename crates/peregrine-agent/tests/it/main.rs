@@ -10,6 +10,8 @@ mod dataflow;
 mod dataflow_bounds;
 mod hooks;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod hundred;
 mod limits;
 mod lint;
 mod loopback;
@@ -18,6 +20,11 @@ mod matrix;
 mod paths;
 mod plans;
 mod resume;
+mod stop;
+mod stop_places;
+#[cfg(target_os = "linux")]
+mod stop_process;
+mod stop_tools;
 mod strategies;
 mod streams;
 mod support;

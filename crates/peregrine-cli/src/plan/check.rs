@@ -20,8 +20,8 @@ use crate::output::Console;
 ///
 /// [`Failure`] if the plan cannot be read. That it is wrong is what this command is there to show.
 pub(crate) async fn check(args: &PlanCheckArgs, console: &mut Console) -> Result<ExitCode, Failure> {
-    let mut interrupts = Interrupts::new().map_err(|error| Failure::io(&error))?;
-    let text = match read(&args.file, &mut interrupts).await {
+    let interrupts = Interrupts::new()?;
+    let text = match read(&args.file, &interrupts).await {
         Ok(text) => text,
         Err(failure) => {
             if args.json {

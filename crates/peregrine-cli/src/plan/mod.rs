@@ -25,7 +25,7 @@ use crate::interrupt::Interrupts;
 const MAX_PLAN_BYTES: u64 = 64 << 20;
 
 /// Reads a plan, as text. `-` is standard input, which Ctrl-C interrupts.
-async fn read(path: &Path, interrupts: &mut Interrupts) -> Result<String, Failure> {
+async fn read(path: &Path, interrupts: &Interrupts) -> Result<String, Failure> {
     let name = match path == Path::new("-") {
         true => "standard input".to_owned(),
         false => path.display().to_string(),

@@ -38,6 +38,7 @@ pub(crate) async fn run(args: &PlanRunArgs, console: &mut Console) -> Result<Exi
         plan,
         report,
         written,
+        interrupted,
     } = match ended {
         Ok(ended) => ended,
         Err(failure) => {
@@ -54,7 +55,7 @@ pub(crate) async fn run(args: &PlanRunArgs, console: &mut Console) -> Result<Exi
     written?;
     match report.outcome {
         Outcome::Succeeded => Ok(ExitCode::SUCCESS),
-        Outcome::Cancelled => Err(Failure::Interrupted),
+        Outcome::Cancelled => Err(interrupted),
         _ => Err(local(ErrorKind::Internal, what_failed(&plan, &report))),
     }
 }
@@ -65,11 +66,13 @@ struct Ended {
     report: Report,
     /// Whether the chart could be written.
     written: Result<(), Failure>,
+    /// What it fails with if it was interrupted.
+    interrupted: Failure,
 }
 
 async fn run_to_report(args: &PlanRunArgs, console: &mut Console) -> Result<Ended, Failure> {
-    let mut interrupts = Interrupts::new().map_err(|error| Failure::io(&error))?;
-    let text = read(&args.file, &mut interrupts).await?;
+    let interrupts = Interrupts::new()?;
+    let text = read(&args.file, &interrupts).await?;
     let cannot_run = |error: &PlanError| {
         let wrong = PlanText::new(&text).explain(error);
         let told = check::to_text(&wrong, error);
@@ -95,7 +98,7 @@ async fn run_to_report(args: &PlanRunArgs, console: &mut Console) -> Result<Ende
     let run = executor
         .run(&plan)
         .observed_by(&mut observer)
-        .until(interrupts.next());
+        .until(async { drop(interrupts.scope().graceful().await) });
     let report = run.into_future().await.map_err(|error| cannot_run(&error))?;
     console.settle();
     let written = match chart {
@@ -108,6 +111,7 @@ async fn run_to_report(args: &PlanRunArgs, console: &mut Console) -> Result<Ende
         plan,
         report,
         written,
+        interrupted: interrupts.failure(),
     })
 }
 

@@ -203,6 +203,11 @@ impl Run {
 
     /// Looks at the threads that are through, and does what follows from that.
     pub(super) fn go_on_with_flow(&mut self, mut flow: Box<Flow>, effects: &mut Vec<Effect>) {
+        if self.stopping.is_some() && flow.phase != Phase::Answering {
+            // Nothing begins while the run stops. It is looked at again when it goes on.
+            self.stage = Stage::Flow(flow);
+            return;
+        }
         self.hear_triage(&mut flow, effects);
         loop {
             let next = match flow.phase {
