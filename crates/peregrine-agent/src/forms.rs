@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, LazyLock};
 
-use peregrine_core::Message;
+use peregrine_core::{JsonSchema, Message};
 use peregrine_signatures::{Compiled, Field, Fields, SignatureSpec, Type};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-/// The most steps that any plan may have.
+/// The most steps that a plan of instructions may have.
 pub const MAX_PLAN_STEPS: usize = 64;
+/// The most steps that a plan of calls of tools may have.
+pub const MAX_DATAFLOW_STEPS: usize = 256;
 
 /// The signature of plans: `task, tools, known -> steps`.
 pub fn plan() -> &'static Arc<Compiled> {
@@ -30,6 +32,74 @@ pub fn plan() -> &'static Arc<Compiled> {
             .expect("the signature is a constant")
     });
     &PLAN
+}
+
+/// The signature of plans of calls of tools: `task, tools, known -> steps`.
+pub fn dataflow() -> &'static Arc<Compiled> {
+    static DATAFLOW: LazyLock<Arc<Compiled>> = LazyLock::new(|| {
+        let step = JsonSchema::new(json!({
+            "type": "object",
+            "properties": {
+                "id": {
+                    "type": "string",
+                    "description": "a short name, of letters, digits and _; other steps refer to it",
+                },
+                "tool": {"type": ["string", "null"], "description": "the tool that it calls"},
+                "arguments": {"type": "object", "description": "its arguments; `$id` and `$id.field` stand for results"},
+                "task": {"type": ["string", "null"], "description": "instead of a tool: what to do, in words"},
+                "depends_on": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "description": "ids of steps that must be done before, besides those that it refers to",
+                },
+            },
+            "required": ["id"],
+            "additionalProperties": false,
+        }));
+        SignatureSpec::new("dataflow")
+            .with_instruction(
+                "Plan how a task is done, as steps that call tools. Each step has an `id` and calls one `tool` with \
+                 `arguments`. Anywhere in the arguments, `$id` stands for the result of the step with that id, and \
+                 `$id.field` or `$id.items[0].name` for something in it; a dollar sign itself is written `$$`. A step starts \
+                 when the steps that it refers to, and those in its `depends_on`, are done. Steps that do not wait for each \
+                 other run at the same time. Where no tool will do (to judge, to sum up, to write), a step has a `task` in \
+                 words instead of a tool, with references like those in arguments. What is known already may be referred to \
+                 by its id and is not done again. Do not answer the task: somebody else will, from the results of the steps. \
+                 Use as few steps as will do, and none if there is nothing to find out or to do.",
+            )
+            .with_input(Field::new("task", Type::Text).with_description("what is to be done"))
+            .with_input(Field::new("tools", Type::Text).with_description("what can be called"))
+            .with_input(Field::new("known", Type::Text).with_description("what earlier plans found out"))
+            .with_output(
+                Field::new("steps", Type::list(Type::Schema(step))).with_length(0..=MAX_DATAFLOW_STEPS),
+            )
+            .compile()
+            .expect("the signature is a constant")
+    });
+    &DATAFLOW
+}
+
+/// The signature of a look at what was asked: `task, tools, models -> needs_plan, model`.
+pub fn triage() -> &'static Arc<Compiled> {
+    static TRIAGE: LazyLock<Arc<Compiled>> = LazyLock::new(|| {
+        SignatureSpec::new("triage")
+            .with_instruction(
+                "Say how a task is to be gone about. Do not do it. It needs a plan if tools have to be called for it; it \
+                 does not if it can be answered well from what is said and from what everybody knows.",
+            )
+            .with_input(Field::new("task", Type::Text).with_description("what was asked"))
+            .with_input(Field::new("tools", Type::Text).with_description("what can be called"))
+            .with_input(Field::new("models", Type::Text).with_description("who can answer, by number"))
+            .with_output(Field::new("needs_plan", Type::Boolean).with_description("whether tools have to be called"))
+            .with_output(
+                Field::new("model", Type::Integer)
+                    .with_range(0..)
+                    .with_description("the number of the one who is to answer; 0 if it does not matter"),
+            )
+            .compile()
+            .expect("the signature is a constant")
+    });
+    &TRIAGE
 }
 
 /// The signature of judgements: `task, answer -> problems, accept`.
@@ -98,6 +168,8 @@ mod tests {
         let asked = ask(plan(), &[("task", "a"), ("tools", "b"), ("known", "c")]);
         assert!(asked.text().contains("<task>"), "{}", asked.text());
         ask(critique(), &[("task", "a"), ("answer", "b")]);
+        ask(dataflow(), &[("task", "a"), ("tools", "b"), ("known", "c")]);
+        ask(triage(), &[("task", "a"), ("tools", "b"), ("models", "c")]);
     }
 
     #[test]

@@ -88,6 +88,7 @@
 //! | [`SingleShot`](Strategy::SingleShot) | one, without tools | the answer |
 //! | [`ToolLoop`](Strategy::ToolLoop), the default | one | an answer that calls no tools |
 //! | [`PlanAndExecute`] | a planner, a worker for each step, one that answers | [`max_plan_steps`](PlanAndExecute::max_plan_steps), [`max_replans`](PlanAndExecute::max_replans) |
+//! | the same with [`Dataflow`] | a planner, perhaps a [`Triage`] beside it, the calls of tools, a worker for each step in words, one that answers | the same, and [`max_plan_repairs`](Dataflow::max_plan_repairs) |
 //! | [`Reflection`] | one, and a judge for each round | [`max_rounds`](Reflection::max_rounds) |
 //! | [`BestOfN`] | `n` beside each other | a majority, or all of them |
 //!
@@ -158,7 +159,8 @@ pub use lint::{Cause, LintError, MAX_BREAKS, PromptBreak, PromptLint, lint_bodie
 pub use memory::{Memory, MemoryContext, TurnMemory};
 pub use output::{Abandoned, AbandonedKind, CalledTool, RunOutput, RunReport, TypedOutput};
 pub use run::{
-    Approval, BestOfN, FallbackOn, Limits, More, OnLimit, PlanAndExecute, Reflection, Run, Strategy,
+    Approval, BestOfN, Dataflow, FallbackOn, Limits, More, OnLimit, PlanAndExecute, Reflection, Run,
+    Strategy, Triage,
 };
 pub use stream::{RunStream, TextStream};
 pub use tools::Tools;

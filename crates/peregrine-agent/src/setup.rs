@@ -11,7 +11,7 @@ use crate::budget::BudgetLimits;
 use crate::error::{ConfigProblem, Error};
 use crate::forms;
 use crate::input::Input;
-use crate::run::{Form, RunSpec, Strategy, ToolRule};
+use crate::run::{Form, RunSpec, Strategy, ToolRule, Triage};
 
 impl Inner {
     pub(crate) fn capabilities(&self) -> &peregrine_core::Capabilities {
@@ -100,12 +100,19 @@ impl Inner {
             Strategy::PlanAndExecute(numbers) if numbers.max_plan_steps == 0 => {
                 "a plan needs at least one step"
             }
+            Strategy::PlanAndExecute(numbers) if numbers.triage().is_some_and(|it| self.lacks_models(it)) => {
+                "a triage asks or describes a model that the agent does not have"
+            }
             _ if self.spec.limits.max_steps == 0 => "a run needs at least one step",
             _ => return None,
         };
         Some(ConfigProblem::Strategy {
             problem: problem.to_owned(),
         })
+    }
+
+    fn lacks_models(&self, triage: &Triage) -> bool {
+        triage.asked as usize >= self.models.len() || triage.models.len() > self.models.len()
     }
 
     /// The rules of a run, with what its form adds.
@@ -120,7 +127,15 @@ impl Inner {
         let mut spec = (*self.spec).clone();
         if needs_forms {
             let form = |signature| Contract::for_model(signature, self.capabilities(), false);
-            spec.planner = Some(Arc::clone(form(Arc::clone(forms::plan())).system()));
+            let (mut plan, mut triage) = (forms::plan(), None);
+            if let Strategy::PlanAndExecute(numbers) = &self.spec.strategy
+                && numbers.dataflow.is_some()
+            {
+                plan = forms::dataflow();
+                triage = numbers.triage();
+            }
+            spec.planner = Some(Arc::clone(form(Arc::clone(plan)).system()));
+            spec.triage = triage.map(|_| Arc::clone(form(Arc::clone(forms::triage())).system()));
             spec.critic = Some(Arc::clone(form(Arc::clone(forms::critique())).system()));
         }
         if let Some(contract) = contract {

@@ -1,5 +1,6 @@
 //! The command line, as data.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use clap_complete::Shell;
     max_term_width = 110
 )]
 #[command(
-    after_help = "Exit status: 0 ok, 1 failed, 2 usage, 3 found what it looks for (prompt lint), 130 interrupted, 143 terminated."
+    after_help = "Exit status: 0 ok, 1 failed, 2 usage, 3 found what it looks for (prompt lint, plan check), 130 interrupted, \
+                  143 terminated."
 )]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
@@ -38,6 +40,11 @@ pub(crate) enum Command {
     Prompt {
         #[command(subcommand)]
         command: PromptCommand,
+    },
+    /// Check or run a plan: steps that depend on each other
+    Plan {
+        #[command(subcommand)]
+        command: PlanCommand,
     },
     /// Print a completion script for a shell
     Completions {
@@ -97,6 +104,52 @@ pub(crate) struct LintArgs {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanCommand {
+    /// Show what waits for what, or everything that is wrong
+    ///
+    /// Ids, dependencies, cycles, references and actions are looked at; nothing runs. Exit status 3 if something is wrong,
+    /// 0 if the plan can run.
+    Check(PlanCheckArgs),
+    /// Run a plan of the actions sleep, echo, fail, panic and check, and chart what became of it
+    Run(PlanRunArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanCheckArgs {
+    /// The plan: a JSON list of steps, or an object with it as `steps`; - is standard input
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// Let steps ask for actions of any name: for plans that a program of yours runs
+    #[arg(long)]
+    pub(crate) any_action: bool,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanRunArgs {
+    /// The plan: a JSON list of steps, or an object with it as `steps`; - is standard input
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// How many steps run at the same time
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub(crate) max_parallel: NonZeroUsize,
+    /// Run in virtual time: waiting takes none
+    #[arg(long)]
+    pub(crate) simulate: bool,
+    /// Write a Gantt chart to a file
+    #[arg(long, value_name = "SVG", value_hint = ValueHint::FilePath)]
+    pub(crate) gantt: Option<PathBuf>,
+    /// Print one JSON object instead of a chart
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Say nothing but the outcome and errors
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
 }
 
 /// What `ask` and `chat` have in common.

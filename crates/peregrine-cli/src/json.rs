@@ -39,18 +39,33 @@ pub(crate) fn failure(
     elapsed: Duration,
 ) -> String {
     to_line(&Failed {
-        error: Problem {
-            code: failure.kind().code(),
-            message: &failure.to_string(),
-            retryable: failure.is_retryable(),
-            retry_after_ms: failure.retry_after().map(millis),
-            request_id: failure.request_id(),
-        },
+        error: problem(failure, &failure.to_string()),
         model: chosen.map(Chosen::name),
         steps: report.map_or(0, |report| report.steps),
         tool_calls: report.map_or_else(Vec::new, called),
         elapsed_ms: millis(elapsed),
     })
+}
+
+/// What went wrong, in a command that asks no model.
+pub(crate) fn failed(failure: &Failure) -> String {
+    #[derive(Serialize)]
+    struct Failed<'a> {
+        error: Problem<'a>,
+    }
+    to_line(&Failed {
+        error: problem(failure, &failure.to_string()),
+    })
+}
+
+fn problem<'a>(failure: &'a Failure, message: &'a str) -> Problem<'a> {
+    Problem {
+        code: failure.kind().code(),
+        message,
+        retryable: failure.is_retryable(),
+        retry_after_ms: failure.retry_after().map(millis),
+        request_id: failure.request_id(),
+    }
 }
 
 /// Which model answers: the first line of a stream.

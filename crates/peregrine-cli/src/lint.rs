@@ -13,10 +13,11 @@ use peregrine::{ChatRequest, ErrorKind};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use serde_json::{Deserializer, Value, json};
+use serde_json::{Deserializer, Value};
 
 use crate::args::LintArgs;
 use crate::failure::{FOUND, Failure};
+use crate::json::failed;
 use crate::output::Console;
 
 /// How large the input may be.
@@ -34,7 +35,7 @@ pub(crate) fn lint(args: &LintArgs, console: &mut Console) -> Result<ExitCode, F
     if args.json {
         console.line(&match &found {
             Ok(linted) => linted.to_json().to_string(),
-            Err(failure) => failed(failure).to_string(),
+            Err(failure) => failed(failure),
         })?;
     }
     let linted = found?;
@@ -255,10 +256,6 @@ fn recording(items: &[Item<'_>]) -> Result<Vec<ChatRequest>, Failure> {
         serde_json::from_str(recorded.request.get()).map_err(|error| refuse(error.to_string()))
     };
     items.iter().map(request).collect()
-}
-
-fn failed(failure: &Failure) -> Value {
-    json!({"error": {"code": failure.kind().code(), "message": failure.to_string(), "retryable": failure.is_retryable()}})
 }
 
 fn counted(count: usize, what: &str) -> String {

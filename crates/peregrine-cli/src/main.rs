@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `args` | the command line as data |
-//! | `ask`, `chat`, `models`, `lint` | the commands |
+//! | `ask`, `chat`, `models`, `lint`, `plan` | the commands |
 //! | `run`, `view` | one run of the agent, followed to its end, and what is shown of it |
 //! | `files` | read-only tools confined to the given paths |
 //! | `model` | which model answers, and why |
@@ -22,6 +22,7 @@ mod lint;
 mod model;
 mod models;
 mod output;
+mod plan;
 mod prompt;
 mod run;
 mod view;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use args::{Command, CommandLine, PromptCommand, RunArgs};
+use args::{Command, CommandLine, PlanCommand, PlanRunArgs, PromptCommand, RunArgs};
 use failure::Failure;
 use output::{Console, Verbosity};
 
@@ -70,6 +71,12 @@ async fn run(command: Command, console: &mut Console) -> Result<ExitCode, Failur
         Command::Prompt {
             command: PromptCommand::Lint(args),
         } => return lint::lint(&args, console),
+        Command::Plan {
+            command: PlanCommand::Check(args),
+        } => return plan::check(&args, console).await,
+        Command::Plan {
+            command: PlanCommand::Run(args),
+        } => return plan::run(&args, console).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "peregrine", &mut script);
@@ -83,7 +90,12 @@ fn verbosity(command: &Command) -> Verbosity {
     let run: Option<&RunArgs> = match command {
         Command::Ask(args) => Some(&args.run),
         Command::Chat(args) => Some(&args.run),
-        Command::Models(_) | Command::Prompt { .. } | Command::Completions { .. } => None,
+        Command::Plan {
+            command: PlanCommand::Run(PlanRunArgs { quiet: true, .. }),
+        } => return Verbosity::Quiet,
+        Command::Models(_) | Command::Prompt { .. } | Command::Plan { .. } | Command::Completions { .. } => {
+            None
+        }
     };
     match run {
         Some(RunArgs { quiet: true, .. }) => Verbosity::Quiet,

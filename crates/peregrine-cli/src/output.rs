@@ -60,6 +60,11 @@ impl Console {
         self.to_terminal
     }
 
+    /// Whether what goes on can be shown while it does, in a line that changes.
+    pub(crate) fn is_live(&self) -> bool {
+        self.notes_to_terminal && self.verbosity > Verbosity::Quiet
+    }
+
     /// Says something on standard error, if that much is to be said.
     pub(crate) fn note(&mut self, level: Verbosity, text: &str) {
         if level <= self.verbosity {

@@ -7,6 +7,7 @@
 //! - An [`Executor`] runs it: a step starts as soon as what it needs is there, whatever the others do; retries, time limits,
 //!   checks beside the plan, resources, resumption; and a [`Report`] that says what became of each step and how well the
 //!   time was used.
+//! - A [`PlanMachine`] is the same without anything that runs, for those who perform the steps themselves.
 //! - An [`Engine`] is what keeps the steps: this process, or, behind the same five methods, a durable engine and several
 //!   machines.
 //!
@@ -47,6 +48,7 @@ mod action;
 pub mod builtin;
 mod engine;
 mod executor;
+mod machine;
 mod panics;
 mod parallel;
 mod plan;
@@ -68,6 +70,7 @@ pub use action::{
 };
 pub use engine::{Answer, AttemptKey, Claim, Engine, EngineError, Lease, LocalEngine};
 pub use executor::{Executor, Order, Placement, Run};
+pub use machine::{Begun, Known, PlanMachine};
 pub use parallel::{
     AllResults, CallError, Completions, DEFAULT_MAX_PARALLEL, Parallel, Policy, Results, parallel,
 };

@@ -9,12 +9,13 @@
 //! | [`tools`] | `peregrine-tools` | what agents can do, and which of it they may |
 //! | [`interrupts`] | `peregrine-interrupts` | scopes that stop what runs below them: limits, signals, process groups |
 //! | [`agent`] | `peregrine-agent` | agents, runs, strategies, budgets, hooks, windows, prompt lint |
+//! | [`executor`] | `peregrine-executor` | bounded parallel calls, plans of steps, reports |
 //!
 //! # Features
 //!
 //! - `http` (default): models over HTTP: `connect`, `from_env`, every provider.
 //! - `offline` (default): a deterministic model without weights or network.
-//! - `tokio` (default): agents keep time with tokio unless they are given a timer.
+//! - `tokio` (default): agents keep time with tokio unless they are given a timer; `executor::TokioTimer`.
 //! - `signal`, `process`: what listens to Ctrl-C and SIGTERM, and what ends child processes, in [`interrupts`] (Unix).
 //! - `full`: everything.
 //!
@@ -41,6 +42,7 @@
 
 pub use peregrine_agent as agent;
 pub use peregrine_core as core;
+pub use peregrine_executor as executor;
 pub use peregrine_interrupts as interrupts;
 pub use peregrine_providers as providers;
 
@@ -60,8 +62,8 @@ pub mod tools {
 }
 
 pub use peregrine_agent::{
-    Agent, BestOfN, Budget, BudgetLimits, Input, Limits, OnLimit, PlanAndExecute, Reflection, RunError,
-    RunEvent, RunOutput, RunStream, Strategy, TypedOutput, Window,
+    Agent, BestOfN, Budget, BudgetLimits, Dataflow, Input, Limits, OnLimit, PlanAndExecute, Reflection,
+    RunError, RunEvent, RunOutput, RunStream, Strategy, Triage, TypedOutput, Window,
 };
 pub use peregrine_core::{
     ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Cost, DocumentPart, EmbedRequest,

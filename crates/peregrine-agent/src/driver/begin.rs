@@ -29,6 +29,8 @@ impl Driver {
             Form::Text => return None,
             Form::Answer => Arc::clone(self.signature.as_ref()?),
             Form::Plan => Arc::clone(forms::plan()),
+            Form::Dataflow => Arc::clone(forms::dataflow()),
+            Form::Triage => Arc::clone(forms::triage()),
             Form::Critique => Arc::clone(forms::critique()),
         };
         let model = self.inner.models.get(model as usize)?;

@@ -45,7 +45,7 @@ impl Run {
     fn ask_threads(&mut self, effects: &mut Vec<Effect>) {
         loop {
             self.go_on_with_strategy(effects);
-            if self.ending.is_some() {
+            if self.stopping.is_some() || self.ending.is_some() {
                 return;
             }
             for place in 0..self.threads.len() {

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::forms;
 use crate::run::effect::{Effect, Form};
+use crate::run::flow::Flow;
 use crate::run::strategy::{BestOfN, PlanAndExecute, Reflection, Strategy};
 use crate::run::thread::{State, Thread, ThreadFailure, note};
 use crate::run::{End, Run};
@@ -35,6 +36,8 @@ pub(crate) enum Stage {
         plans: u32,
         known: Vec<Known>,
     },
+    /// A plan of calls of tools.
+    Flow(Box<Flow>),
     /// A step of a plan is done.
     Executing {
         worker: u32,
@@ -80,20 +83,31 @@ impl Run {
                     self.threads.push(candidate);
                 }
             }
-            Strategy::PlanAndExecute(_) => {
+            Strategy::PlanAndExecute(numbers) => {
                 // It has nothing to do before the results are there.
                 let mut main = thread(false);
                 main.state = State::Abandoned { call: None };
                 self.threads.push(main);
-                self.plan(1, Vec::new());
+                match numbers.dataflow {
+                    Some(_) => self.begin_flow(),
+                    None => self.plan(1, Vec::new()),
+                }
             }
         }
     }
 
     /// Looks at the threads that are through, and does what follows from that.
     pub(super) fn go_on_with_strategy(&mut self, effects: &mut Vec<Effect>) {
+        // Taken out, not cloned: it holds the plan.
+        let stage = match std::mem::replace(&mut self.stage, Stage::Single) {
+            Stage::Flow(flow) => return self.go_on_with_flow(flow, effects),
+            other => {
+                self.stage = other.clone();
+                other
+            }
+        };
         let spec = Arc::clone(&self.spec);
-        match (&spec.strategy, self.stage.clone()) {
+        match (&spec.strategy, stage) {
             (Strategy::Reflection(numbers), Stage::Reflecting { rounds, judge }) => {
                 self.reflect(numbers, rounds, judge);
             }
@@ -126,7 +140,7 @@ impl Run {
     }
 
     /// What came of a thread, if it is through.
-    fn outcome(&self, thread: u32) -> Option<Result<Answered, ThreadFailure>> {
+    pub(super) fn outcome(&self, thread: u32) -> Option<Result<Answered, ThreadFailure>> {
         match &self.threads.get(thread as usize)?.state {
             State::Done { response, value } => Some(Ok((Arc::clone(response), value.clone()))),
             State::Failed(failure) => Some(Err(failure.clone())),
@@ -134,7 +148,7 @@ impl Run {
         }
     }
 
-    fn conclude(&mut self, outcome: Result<Answered, ThreadFailure>) {
+    pub(super) fn conclude(&mut self, outcome: Result<Answered, ThreadFailure>) {
         self.end(match outcome {
             Ok((response, value)) => End::Completed {
                 response: Box::new(Arc::unwrap_or_clone(response)),
@@ -146,13 +160,13 @@ impl Run {
         });
     }
 
-    fn spawn(&mut self, thread: Thread) -> u32 {
+    pub(super) fn spawn(&mut self, thread: Thread) -> u32 {
         self.threads.push(thread);
         u32::try_from(self.threads.len() - 1).unwrap_or(u32::MAX)
     }
 
     /// A thread for a form of ours.
-    fn spawn_form(&mut self, form: Form, head: Option<&Arc<Message>>, asked: Message) -> u32 {
+    pub(super) fn spawn_form(&mut self, form: Form, head: Option<&Arc<Message>>, asked: Message) -> u32 {
         let head: Vec<Arc<Message>> = head.cloned().into_iter().collect();
         let count = head.len();
         let messages = head.into_iter().chain([Arc::new(asked)]).collect();
@@ -160,13 +174,25 @@ impl Run {
     }
 
     /// What the user asked for, as text.
-    fn task(&self) -> String {
+    pub(super) fn task(&self) -> String {
         let last = self
             .input
             .iter()
             .rev()
             .find(|message| message.role == peregrine_core::Role::User);
         last.map(|message| message.text()).unwrap_or_default()
+    }
+
+    /// The tools and what they are for, a line each.
+    pub(super) fn tools_in_short(&self) -> String {
+        let tools = self.spec.template.tools.iter();
+        let tools: Vec<String> = tools
+            .map(|tool| format!("{}: {}", tool.name, tool.description))
+            .collect();
+        match tools.is_empty() {
+            true => "(none)".to_owned(),
+            false => tools.join("\n"),
+        }
     }
 
     fn reflect(&mut self, numbers: &Reflection, rounds: u32, judge: Option<u32>) {
@@ -301,18 +327,7 @@ impl Run {
     }
 
     fn plan(&mut self, plans: u32, known: Vec<Known>) {
-        let tools: Vec<String> = self
-            .spec
-            .template
-            .tools
-            .iter()
-            .map(|tool| format!("{}: {}", tool.name, tool.description))
-            .collect();
-        let tools = match tools.is_empty() {
-            true => "(none)".to_owned(),
-            false => tools.join("\n"),
-        };
-        let (task, found) = (self.task(), told(&known));
+        let (task, tools, found) = (self.task(), self.tools_in_short(), told(&known));
         let inputs = [("task", task.as_str()), ("tools", &tools), ("known", &found)];
         let asked = forms::ask(forms::plan(), &inputs);
         let head = self.spec.planner.clone();
@@ -427,7 +442,7 @@ fn told(known: &[Known]) -> String {
 }
 
 /// An answer as text for somebody else to read.
-fn shown(response: &ChatResponse, value: Option<&Map<String, Value>>) -> String {
+pub(super) fn shown(response: &ChatResponse, value: Option<&Map<String, Value>>) -> String {
     match value {
         Some(value) => Value::Object(value.clone()).to_string(),
         None => response.message.text(),

@@ -110,6 +110,10 @@ pub enum Form {
     Answer,
     /// A plan: see [`forms::plan`](crate::forms::plan).
     Plan,
+    /// A plan of calls of tools: see [`forms::dataflow`](crate::forms::dataflow).
+    Dataflow,
+    /// A look at what was asked: see [`forms::triage`](crate::forms::triage).
+    Triage,
     /// A judgement of an answer: see [`forms::critique`](crate::forms::critique).
     Critique,
 }

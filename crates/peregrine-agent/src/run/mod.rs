@@ -23,6 +23,7 @@ mod compose;
 mod effect;
 mod end;
 mod event;
+mod flow;
 mod kept;
 mod spec;
 mod strategy;
@@ -41,7 +42,7 @@ pub use event::{
     Veto,
 };
 pub use spec::{FallbackOn, Limits, OnLimit, RunSpec, ToolRule};
-pub use strategy::{BestOfN, PlanAndExecute, Reflection, Strategy};
+pub use strategy::{BestOfN, Dataflow, PlanAndExecute, Reflection, Strategy, Triage};
 
 use crate::budget::{LimitReached, Resource};
 use compose::Stage;

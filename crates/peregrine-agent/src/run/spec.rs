@@ -38,6 +38,9 @@ pub struct RunSpec {
     /// What planners are told instead of the head; needed by [`Strategy::PlanAndExecute`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planner: Option<Arc<Message>>,
+    /// What a [triage](crate::Triage) is told instead of the head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub triage: Option<Arc<Message>>,
     /// What judges are told instead of the head; needed by [`Strategy::Reflection`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critic: Option<Arc<Message>>,
@@ -67,6 +70,7 @@ impl Default for RunSpec {
             strategy: Strategy::default(),
             form: Form::Text,
             planner: None,
+            triage: None,
             critic: None,
             window: Window::default(),
             limits: Limits::default(),
@@ -88,6 +92,7 @@ impl RunSpec {
             strategy,
             form: _,
             planner: _,
+            triage: _,
             critic: _,
             window,
             limits,

@@ -187,7 +187,61 @@ impl Thread {
             slots,
             batch: 0..0,
             is_admitted: false,
+            is_open: false,
         })
+    }
+
+    /// A thread of calls that no model made: a turn that is open.
+    pub(crate) fn of_calls(messages: Messages, head: usize) -> Self {
+        let mut thread = Self::new(messages, head, Form::Text, true);
+        thread.state = State::Tools(ToolTurn::open());
+        thread
+    }
+
+    /// Adds a call to the open turn, to be made at once. Its place there.
+    pub(crate) fn add_call(&mut self, id: CallId, call: &ToolCall, spec: &RunSpec) -> Option<u32> {
+        let slot = self.slot(id, call, spec, false);
+        let State::Tools(turn) = &mut self.state else {
+            return None;
+        };
+        turn.slots.push(slot);
+        turn.batch = 0..to_u32(turn.slots.len());
+        Some(turn.batch.end.saturating_sub(1))
+    }
+
+    /// The result of the call at this place of the open turn, if it has one.
+    pub(crate) fn call_result(&self, place: u32) -> Option<&ToolResult> {
+        match &self.state {
+            State::Tools(turn) => match &turn.slots.get(place as usize)?.state {
+                SlotState::Done(result) => Some(result),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Ends the open turn: what was called and what came of it stand in the conversation then, as if a model had asked.
+    pub(crate) fn close_calls(&mut self) {
+        let State::Tools(turn) = std::mem::replace(&mut self.state, State::Abandoned { call: None }) else {
+            return;
+        };
+        let done = turn.slots.into_iter().filter_map(|slot| match slot.state {
+            SlotState::Done(result) => Some((slot.tool_call, result)),
+            _ => None,
+        });
+        let (calls, results): (Vec<_>, Vec<_>) = done.unzip();
+        if calls.is_empty() {
+            return;
+        }
+        let mut asked = Message::assistant("");
+        asked.parts = calls
+            .iter()
+            .map(|call| Part::ToolCall((**call).clone()))
+            .collect();
+        self.messages.push(asked);
+        for result in results {
+            self.messages.push(Message::tool(result));
+        }
     }
 
     fn slot(&self, id: CallId, call: &ToolCall, spec: &RunSpec, is_answer: bool) -> Slot {
@@ -385,6 +439,7 @@ impl Thread {
     pub(crate) fn go_on_with_tools(&mut self) {
         if let State::Tools(turn) = &self.state
             && turn.is_admitted
+            && !turn.is_open
             && turn.current().iter().all(Slot::is_done)
             && let State::Tools(turn) = std::mem::replace(&mut self.state, State::NeedsModel)
         {

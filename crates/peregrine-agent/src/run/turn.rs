@@ -18,6 +18,9 @@ pub(crate) struct ToolTurn {
     pub(crate) batch: Range<u32>,
     /// Whether they were counted against the run's bounds.
     pub(crate) is_admitted: bool,
+    /// Whether more may come: it is over when whoever opened it says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_open: bool,
 }
 
 /// One call of a tool.
@@ -45,6 +48,16 @@ pub(crate) enum SlotState {
 }
 
 impl ToolTurn {
+    /// A turn to which calls are added one by one, each counted when it is.
+    pub(crate) fn open() -> Self {
+        Self {
+            slots: Vec::new(),
+            batch: 0..0,
+            is_admitted: true,
+            is_open: true,
+        }
+    }
+
     /// The slots of the batch that may run now.
     pub(crate) fn current(&self) -> &[Slot] {
         self.slots

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use peregrine_agent::{
-    Agent, BudgetLimits, Error, Input, Resource, RunEvent, RunOutput, RunStream, Unstreamed,
+    Agent, BudgetLimits, Dataflow, Error, Input, PlanAndExecute, Resource, RunEvent, RunOutput, RunStream,
+    Strategy, Triage, Unstreamed,
 };
 use peregrine_core::{ChatModel as _, ErrorKind, ModelHandle, Secret};
 use peregrine_providers::Connector;
@@ -334,5 +335,58 @@ async fn a_truncated_answer_is_an_error_and_not_an_answer() {
         server.push(Reply::text("It is not true.").with_fault(Fault::close(At::AfterBytes(40))));
         let error = soon(Agent::new(model).run("Go.")).await.unwrap_err();
         assert!(error.model_kind().is_some(), "{spec}: {error}");
+    }
+}
+
+/// Writes a plan of which one step refers to two others, and answers from their results; looks at what was asked as well.
+fn plans(seen: &SeenRequest) -> Reply {
+    let body = String::from_utf8_lossy(&seen.body);
+    let formed = |answer: serde_json::Value| match body.contains(ANSWER_TOOL) {
+        true => Reply::tool_call("call_p", ANSWER_TOOL, answer),
+        false => Reply::text(answer.to_string()).with_chars_per_piece(7),
+    };
+    if body.contains("Say how a task is to be gone about") {
+        return formed(json!({"needs_plan": true, "model": 0}));
+    }
+    if body.contains("Plan how a task is done") {
+        return formed(json!({"steps": [
+            {"id": "scream", "tool": "look_up", "arguments": {"name": "The Scream"}},
+            {"id": "fram", "tool": "look_up", "arguments": {"name": "The Fram"}},
+            {"id": "both", "tool": "look_up", "arguments": {"name": "$scream and $fram"}, "depends_on": ["fram"]},
+        ]}));
+    }
+    let found = body.contains("The Scream is in Oslo and The Fram is in Oslo is in Oslo");
+    Reply::text(format!("found: {found}"))
+}
+
+#[tokio::test]
+async fn a_plan_of_calls_is_written_and_done_in_every_dialect() {
+    for spec in MODELS {
+        let (server, model) = place(spec).await;
+        server.set_responder(plans);
+        let triage = Dataflow::new().with_triage(Triage::new());
+        for (dataflow, requests) in [(Dataflow::new(), 2), (triage, 3)] {
+            let numbers = PlanAndExecute::new(8).with_dataflow(dataflow);
+            let agent = Agent::new(model.clone())
+                .with_tool(look_up())
+                .with_strategy(Strategy::PlanAndExecute(numbers));
+            let before = server.requests().len();
+            let output = soon(agent.run("Where are they?")).await.unwrap();
+            let streamed = soon(agent.run_stream("Where are they?").collect()).await.unwrap();
+            for output in [output, streamed] {
+                assert_eq!(output.text(), "found: true", "{spec}");
+                assert_eq!(output.response.metadata["plan"]["steps"], 3, "{spec}");
+                let called = output.report.tool_calls.iter();
+                let called: Vec<_> = called.map(|call| (call.call_id.as_str(), call.ok)).collect();
+                assert_eq!(
+                    called,
+                    [("scream", true), ("fram", true), ("both", true)],
+                    "{spec}"
+                );
+            }
+            // A look that comes too late is dropped, perhaps before it reached the server.
+            let asked = server.requests().len() - before;
+            assert!((4..=2 * requests).contains(&asked), "{spec}: {asked}");
+        }
     }
 }

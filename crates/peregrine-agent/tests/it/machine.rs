@@ -9,7 +9,8 @@ use peregrine_agent::run::{
     ToolRule, Verdict, Veto,
 };
 use peregrine_agent::{
-    BestOfN, LimitReached, Limits, More, OnLimit, PlanAndExecute, Reflection, Resource, Strategy, Window,
+    BestOfN, Dataflow, LimitReached, Limits, More, OnLimit, PlanAndExecute, Reflection, Resource, Strategy,
+    Triage, Window,
 };
 use peregrine_core::{
     ChatResponse, Cost, Effect as ToolEffect, ErrorKind, Finish, JsonSchema, Message, NanoUsd, Part, Role,
@@ -63,11 +64,12 @@ fn spec(
 
 fn any_spec() -> impl Strategy_<Value = RunSpec> {
     let strategy = prop_oneof![
-        Just(Strategy::SingleShot),
-        Just(Strategy::ToolLoop),
-        Just(Strategy::PlanAndExecute(PlanAndExecute::new(3))),
-        Just(Strategy::Reflection(Reflection::new(2))),
-        (1_u32..5).prop_map(|n| Strategy::BestOfN(BestOfN::new(n))),
+        1 => Just(Strategy::SingleShot),
+        1 => Just(Strategy::ToolLoop),
+        1 => Just(Strategy::PlanAndExecute(PlanAndExecute::new(3))),
+        3 => any_dataflow().prop_map(Strategy::PlanAndExecute),
+        1 => Just(Strategy::Reflection(Reflection::new(2))),
+        1 => (1_u32..5).prop_map(|n| Strategy::BestOfN(BestOfN::new(n))),
     ];
     let limits =
         (1_u32..8, 0_u32..8, 0_u64..60, 0_u32..3).prop_map(|(steps, calls, bytes, repairs)| Limits {
@@ -88,6 +90,52 @@ fn any_spec() -> impl Strategy_<Value = RunSpec> {
             spec(strategy, form, on_limit, limits, memory, window)
         },
     )
+}
+
+fn any_dataflow() -> impl Strategy_<Value = PlanAndExecute> {
+    (0_u32..3, 0_u32..3, 0_u32..4, 0_u32..3, any::<bool>()).prop_map(
+        |(replans, repairs, parallel, tasks, triage)| {
+            let mut dataflow = Dataflow::new()
+                .with_max_plan_repairs(repairs)
+                .with_max_parallel(parallel)
+                .with_max_model_calls(tasks);
+            if triage {
+                let triage = Triage::new().with_asked(1).with_model("quick").with_model("good");
+                dataflow = dataflow.with_triage(triage);
+            }
+            PlanAndExecute::new(6)
+                .with_max_replans(replans)
+                .with_dataflow(dataflow)
+        },
+    )
+}
+
+/// Plans of calls of tools, good and bad ones.
+fn any_plan(how: u8) -> serde_json::Value {
+    let steps = match how % 9 {
+        0 => serde_json::json!([]),
+        1 | 8 => serde_json::json!([
+            {"id": "a", "tool": "read"}, {"id": "b", "tool": "read", "arguments": {"n": how}},
+            {"id": "c", "tool": "send", "arguments": {"x": "$a", "y": "with $b"}},
+            {"id": "d", "tool": "send", "depends_on": ["b"]},
+        ]),
+        2 => serde_json::json!([
+            {"id": "e", "tool": "ask"}, {"id": "t", "task": "about $e"},
+            {"id": "p", "tool": "put"}, {"id": "q", "tool": "put"}, {"id": "r", "tool": "put", "arguments": {"x": "$p"}},
+        ]),
+        3 => serde_json::json!([{"id": "a", "tool": "read", "arguments": {"x": "$b"}},
+                                {"id": "b", "tool": "read", "depends_on": ["a"]}]),
+        4 => serde_json::json!([{"id": "a", "tool": "nobody"}, {"id": "a", "task": "x", "tool": "read"}]),
+        5 => {
+            serde_json::json!([{"id": "a", "tool": "read"}, {"id": "m", "tool": "read", "arguments": {"x": "$a.missing"}},
+                                {"id": "n", "tool": "send", "arguments": {"x": "$m"}}])
+        }
+        6 => {
+            serde_json::json!([{"id": "w", "task": "think"}, {"id": "v", "task": "more of $w"}, {"id": "u", "task": "else"}])
+        }
+        _ => serde_json::json!(7),
+    };
+    serde_json::json!({"steps": steps})
 }
 
 use proptest::strategy::Strategy as Strategy_;
@@ -156,6 +204,8 @@ fn checked(call: CallId, how: u8, form: Form) -> Event {
         _ => {
             let value = match form {
                 Form::Plan => serde_json::json!({"steps": ["one", "two"]}),
+                Form::Dataflow => any_plan(how),
+                Form::Triage => serde_json::json!({"needs_plan": !how.is_multiple_of(3), "model": how % 4}),
                 Form::Critique => serde_json::json!({"problems": ["p"], "accept": how.is_multiple_of(2)}),
                 _ => serde_json::json!({"answer": how % 3}),
             };

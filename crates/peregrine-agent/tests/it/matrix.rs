@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use peregrine_agent::{
-    Agent, BestOfN, Cause, HookContext, Input, Observer, PlanAndExecute, Reflection, RunOutput, Strategy,
-    Window, async_trait, lint_requests,
+    Agent, BestOfN, Cause, Dataflow, HookContext, Input, Observer, PlanAndExecute, Reflection, RunOutput,
+    Strategy, Window, async_trait, lint_requests,
 };
 use peregrine_core::{ChatRequest, ChatResponse, ErrorKind, Message, ProviderError, Role, RunId};
 use peregrine_signatures::Signature;
@@ -36,6 +36,18 @@ fn answer(request: &ChatRequest, typed: bool) -> ChatResponse {
     let says = |words: &str| told.iter().any(|text| text.contains(words));
     if says("Split a task into steps") {
         return text(r#"{"steps": ["add", "add more"]}"#);
+    }
+    if says("Plan how a task is done") {
+        // The first one is sent back.
+        return text(match says("cannot run") {
+            false => r#"{"steps": [{"id": "a", "tool": "add", "arguments": {"a": "1", "b": 2}}]}"#,
+            true => {
+                r#"{"steps": [{"id": "a", "tool": "add", "arguments": {"a": 1, "b": 2}},
+                              {"id": "b", "tool": "add", "arguments": {"a": 1, "b": 3}},
+                              {"id": "c", "task": "look at $a"},
+                              {"id": "d", "tool": "add", "arguments": {"a": "$a", "b": "$b"}}]}"#
+            }
+        });
     }
     if says("Judge an answer") {
         let accept = says("better");
@@ -94,7 +106,7 @@ impl Observer for Watches {
     }
 }
 
-fn strategies() -> [Strategy; 5] {
+fn strategies() -> [Strategy; 6] {
     // A majority would do, but how many are asked until then is a matter of time.
     let mut vote = BestOfN::new(3);
     vote.min_answers = 3;
@@ -102,6 +114,7 @@ fn strategies() -> [Strategy; 5] {
         Strategy::SingleShot,
         Strategy::ToolLoop,
         Strategy::PlanAndExecute(PlanAndExecute::new(4)),
+        Strategy::PlanAndExecute(PlanAndExecute::new(4).with_dataflow(Dataflow::new())),
         Strategy::Reflection(Reflection::new(2)),
         Strategy::BestOfN(vote),
     ]

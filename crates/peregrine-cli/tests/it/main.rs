@@ -7,6 +7,7 @@ mod confinement;
 mod json;
 mod lint;
 mod models;
+mod plan;
 mod run;
 #[cfg(unix)]
 mod signals;

@@ -113,3 +113,26 @@ fn ctrl_c_cancels_an_answer_and_a_second_one_leaves() {
     let (rest, code) = until_end(ours, child);
     assert_eq!(code, Some(130), "{seen}{rest}");
 }
+
+#[test]
+fn a_plan_shows_what_runs_until_ctrl_c() {
+    let world = World::new();
+    world.write(
+        "plan.json",
+        r#"[{"id": "slow", "action": "sleep", "parameters": {"ms": 600000}}, {"id": "bad", "action": "fail"}]"#,
+    );
+    let arguments = ["plan", "run", "plan.json"].map(str::to_owned);
+    let (child, mut ours) = on_terminal(&world, &arguments);
+    let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+    while !seen.contains("1 of 2 steps; now slow") {
+        let count = ours.read(&mut buffer).unwrap();
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    interrupt(&child);
+    let (rest, code) = until_end(ours, child);
+    assert_eq!(code, Some(130), "{seen}{rest}");
+    assert!(
+        seen.contains("bad: failed") && rest.contains("slow |xxx"),
+        "{seen:?} {rest:?}"
+    );
+}

@@ -42,6 +42,7 @@ fn help_version_and_completions_need_nothing() {
         "chat",
         "models",
         "prompt",
+        "plan",
         "completions",
         "PEREGRINE_MODEL",
         "Exit status",

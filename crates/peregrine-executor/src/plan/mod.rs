@@ -17,7 +17,7 @@ pub use problem::{PlanError, Problem};
 pub(crate) use problem::{Problems, known_names};
 pub(crate) use shape::dangling;
 
-use crate::Step;
+use crate::{Reference, Step};
 
 /// How many steps a plan may have.
 pub const MAX_STEPS: usize = 1_000_000;
@@ -167,6 +167,17 @@ impl Plan {
         let found = compiler.find(id).map(|place| &steps[place as usize]);
         let places = found.map_or(&[][..], |compiled| &compiled.dependencies[..]);
         places.iter().map(|&place| &*steps[place as usize].id)
+    }
+
+    /// The references in the parameters of a step, in the order in which they stand. Nothing for an id that there is not.
+    pub fn references(&self, id: &str) -> impl Iterator<Item = &Reference> {
+        let Inner { steps, compiler, .. } = &*self.inner;
+        let mut references = Vec::new();
+        if let Some(place) = compiler.find(id) {
+            let parameters = &steps[place as usize].parameters;
+            parameters.references(&mut |bound| references.push(&bound.reference));
+        }
+        references.into_iter()
     }
 
     pub(crate) fn compiled(&self) -> &[Arc<Compiled>] {

@@ -32,6 +32,11 @@ impl PlanError {
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
+
+    /// How many problems there are besides those.
+    pub fn more(&self) -> usize {
+        self.more
+    }
 }
 
 impl fmt::Display for PlanError {
@@ -155,6 +160,52 @@ pub enum Problem {
     /// The source of the steps failed.
     #[error("the steps could not be read on: {0}")]
     Source(String),
+}
+
+impl Problem {
+    /// The name of its kind, for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Syntax { .. } => "syntax",
+            Self::InvalidId { .. } => "invalid_id",
+            Self::DuplicateId { .. } => "duplicate_id",
+            Self::UnknownStep { .. } => "unknown_step",
+            Self::MalformedReference { .. } => "malformed_reference",
+            Self::DanglingField { .. } => "dangling_field",
+            Self::Cycle(_) => "cycle",
+            Self::UnknownAction { .. } => "unknown_action",
+            Self::TooDeep { .. } => "too_deep",
+            Self::TooLarge { .. } => "too_large",
+            Self::ChangedStep { .. } => "changed_step",
+            Self::Source(_) => "source",
+        }
+    }
+
+    /// The id of the step that it is about, where it is about one that has an id.
+    pub fn step(&self) -> Option<&str> {
+        match self {
+            // With its quotes, or a number where it has no id.
+            Self::Syntax { step, .. } => step.as_deref()?.strip_prefix('`')?.strip_suffix('`'),
+            Self::DuplicateId { id: step, .. }
+            | Self::UnknownStep { step, .. }
+            | Self::MalformedReference { step, .. }
+            | Self::DanglingField { step, .. }
+            | Self::UnknownAction { step, .. }
+            | Self::TooDeep { step, .. }
+            | Self::ChangedStep { step } => Some(step),
+            Self::Cycle(steps) => steps.first().map(String::as_str),
+            Self::InvalidId { .. } | Self::TooLarge { .. } | Self::Source(_) => None,
+        }
+    }
+
+    /// The place in the plan of the step that it is about, from 0, where that is how it is told.
+    pub fn place(&self) -> Option<usize> {
+        match self {
+            Self::Syntax { step, .. } => step.as_deref()?.parse().ok(),
+            Self::InvalidId { place, .. } | Self::DuplicateId { second: place, .. } => Some(*place),
+            _ => None,
+        }
+    }
 }
 
 /// Collects problems up to the bound.

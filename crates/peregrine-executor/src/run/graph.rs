@@ -441,6 +441,11 @@ impl Graph {
         self.scheduler.settle(node, passed, now);
     }
 
+    pub(crate) fn take_up(&mut self, place: usize) -> bool {
+        let node = self.node_of(place);
+        self.scheduler.take_up(node)
+    }
+
     pub(crate) fn release(&mut self, whole: bool, now: Duration) {
         self.scheduler.release(whole, now);
     }

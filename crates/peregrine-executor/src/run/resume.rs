@@ -7,7 +7,7 @@ use super::event::{Observers, Snapshot};
 use super::record::{Cause, CheckRecord, StepRecord, StepState};
 use super::state::{PlanState, Progress};
 use crate::plan::{Compiled, PlanError, Problem, Problems};
-use crate::{Effect, OnFailure};
+use crate::{Effect, Known, OnFailure};
 
 impl PlanState {
     /// Takes in the steps that were added to the graph. Those that `known` has the end of are not done again.
@@ -43,6 +43,44 @@ impl PlanState {
             self.settle_known(first, observers, now);
         }
         Ok(())
+    }
+
+    /// Takes in how steps have ended; the places of those that run. Those that there are not are passed over.
+    pub(crate) fn take_over_ends(&mut self, known: impl IntoIterator<Item = (usize, Known)>) -> Vec<usize> {
+        let mut running = Vec::new();
+        for (place, known) in known {
+            let Some(record) = self.records.get_mut(place) else {
+                continue;
+            };
+            let (state, cause) = match known {
+                Known::Running => {
+                    running.push(place);
+                    continue;
+                }
+                Known::Succeeded(value) => {
+                    record.result = Some(value);
+                    (StepState::Succeeded, None)
+                }
+                Known::Failed(cause) => (StepState::Failed, Some(cause)),
+                Known::Skipped(cause) => (StepState::Skipped, Some(cause)),
+            };
+            (record.state, record.cause) = (state, cause);
+            record.attempts = u32::from(state != StepState::Skipped);
+            record.reused = true;
+        }
+        self.settle_known(0, &mut Observers::default(), Duration::ZERO);
+        running
+    }
+
+    /// Takes in that a step, whose inputs have ended, has been running since before. Nothing if they have not.
+    pub(crate) fn take_up(&mut self, place: usize) {
+        if self.graph.take_up(place) {
+            let record = &mut self.records[place];
+            record.state = StepState::Running;
+            record.attempts = record.attempts.max(1);
+            record.started_at.get_or_insert(Duration::ZERO);
+            self.progress[place].attempts = 1;
+        }
     }
 
     fn new_checks(&self, place: usize) -> Vec<CheckRecord> {

@@ -57,7 +57,7 @@ pub(crate) struct PlanState {
 pub(super) struct Progress {
     attempt_began_at: Duration,
     /// In this run.
-    attempts: u32,
+    pub(super) attempts: u32,
 }
 
 impl PlanState {
@@ -204,6 +204,17 @@ impl PlanState {
                 None
             }
         }
+    }
+
+    /// The node of a step or of one of its checks, if it runs.
+    pub(crate) fn running_node(&self, place: usize, check: Option<usize>) -> Option<u32> {
+        let record = self.records.get(place)?;
+        let node = match check {
+            None => self.graph.node_of(place),
+            Some(index) if index < record.checks.len() => self.graph.check_node(place, index),
+            Some(_) => return None,
+        };
+        self.graph.scheduler().is_running(node).then_some(node)
     }
 
     /// An attempt that was started has ended.

@@ -158,6 +158,22 @@ impl Scheduler {
         self.settle_collected(now);
     }
 
+    /// Says that a node that may start has been running since before; `false` if it may not.
+    pub(crate) fn take_up(&mut self, node: u32) -> bool {
+        let taken = &mut self.nodes[node as usize];
+        if taken.state != State::Ready {
+            return false;
+        }
+        taken.state = State::Running;
+        self.count(node, true);
+        true
+    }
+
+    /// Whether a node runs.
+    pub(crate) fn is_running(&self, node: u32) -> bool {
+        self.nodes[node as usize].state == State::Running
+    }
+
     /// Says that a running node is to start again at a later time.
     pub(crate) fn retry(&mut self, node: u32, at: Duration) {
         self.count(node, false);

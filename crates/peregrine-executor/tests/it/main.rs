@@ -8,6 +8,7 @@ mod decoding;
 mod engine;
 mod failures;
 mod interrupts;
+mod machine;
 mod makespan;
 mod parallel;
 mod plans;

@@ -230,3 +230,39 @@ fn errors_of_sources_are_plan_errors() {
         "the plan cannot run: the steps could not be read on: the model stopped"
     );
 }
+
+#[test]
+fn references_are_listed_and_problems_say_what_they_are_about() {
+    let plan = Plan::from_json(
+        r#"[{"id": "a", "action": "x"}, {"id": "b", "action": "x", "parameters": {"one": "$a.x[0]", "two": ["${a} and $a", "$$a"]}}]"#,
+    )
+    .unwrap();
+    let listed: Vec<String> = plan.references("b").map(ToString::to_string).collect();
+    assert_eq!(listed, ["$a.x[0]", "$a", "$a"]);
+    assert_eq!(plan.references("a").count() + plan.references("c").count(), 0);
+
+    let wrong = |text: &str| {
+        let error = Plan::from_json(text).unwrap_err();
+        let told = error.problems().iter();
+        told.map(|problem| (problem.kind(), problem.step().map(str::to_owned), problem.place()))
+            .collect::<Vec<_>>()
+    };
+    let a = || Some("a".to_owned());
+    assert_eq!(
+        wrong(r#"[{"id": "a", "action": 1}, {"id": "- -", "action": 1}]"#),
+        [("syntax", a(), None), ("syntax", None, Some(1))]
+    );
+    assert_eq!(
+        wrong(
+            r#"[{"id": "a", "action": "x", "depends_on": ["a", "z"]}, {"id": "", "action": "x"}, {"id": "a", "action": "x"}]"#
+        ),
+        [
+            ("invalid_id", None, Some(1)),
+            ("duplicate_id", a(), Some(2)),
+            ("unknown_step", a(), None),
+            ("cycle", a(), None)
+        ]
+    );
+    let many = format!("[{}]", vec![r#"{"id": "", "action": "x"}"#; 70].join(","));
+    assert_eq!(Plan::from_json(&many).unwrap_err().more(), 6);
+}
