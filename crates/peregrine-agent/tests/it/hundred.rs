@@ -12,7 +12,7 @@ use peregrine_agent::{Agent, BestOfN, Error, Input, RunError, Strategy, ToolScop
 use peregrine_core::{Effect, JsonSchema, ModelHandle, Secret, ToolSpec};
 use peregrine_interrupts::process::ProcessGroup;
 use peregrine_interrupts::{Mode, Scope, TokioTimer};
-use peregrine_providers::Connector;
+use peregrine_providers::{Connector, Pool};
 use peregrine_testkit::server::{At, Fault, LlmServer, Reply};
 use peregrine_tools::{FnTool, Tool, ToolContext, ToolError, ToolInfo};
 use tokio::process::Command;
@@ -238,6 +238,8 @@ pub(crate) async fn stop_all(chains: usize, depth: usize, stop: impl FnOnce(&Sco
     let processes = began.elapsed();
     assert_eq!(scope.tree_len(), 1);
     drop(server);
+    // The pool keeps the client of a model that is gone for a while, and its connections with it.
+    Pool::global().evict_idle(Duration::ZERO);
     while !Census::now().is_within(&before) {
         assert!(
             began.elapsed() < PATIENCE,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use peregrine_agent::durable::StoredRun;
 use peregrine_agent::{
-    Agent, Approval, ApprovalRequest, Approver, BestOfN, Error, Guard, HookContext, Input, Limits, Memory,
-    MemoryContext, More, PlanAndExecute, Reflection, RunError, RunOutput, Strategy,
+    Agent, Approval, ApprovalRequest, Approver, BestOfN, Dataflow, Error, Guard, HookContext, Input, Limits,
+    Memory, MemoryContext, More, PlanAndExecute, Reflection, RunError, RunOutput, Strategy,
 };
 use peregrine_checkpoints::Checkpoints;
 use peregrine_core::{
@@ -141,6 +141,30 @@ fn a_plan() {
         agent(model(), checkpoints, ledger).with_strategy(Strategy::PlanAndExecute(PlanAndExecute::new(4)))
     });
     assert!(tally.interruptions > 30 && tally.in_doubt >= 2, "{tally:?}");
+}
+
+#[test]
+fn a_plan_of_calls() {
+    let model = || {
+        Slow::new(
+            |request| match request.messages.get(0).unwrap().text().contains("Plan how") {
+                true => text(
+                    r#"{"steps": [
+                    {"id": "a", "tool": "look"},
+                    {"id": "b", "tool": "put", "depends_on": ["a"]},
+                    {"id": "c", "tool": "pay", "depends_on": ["a"]},
+                    {"id": "d", "tool": "pay", "depends_on": ["b", "c"]}
+                ]}"#,
+                ),
+                false => text("The plan is done."),
+            },
+        )
+    };
+    let tally = everywhere(&Plain, |checkpoints, ledger| {
+        let plans = PlanAndExecute::new(8).with_dataflow(Dataflow::default());
+        agent(model(), checkpoints, ledger).with_strategy(Strategy::PlanAndExecute(plans))
+    });
+    assert!(tally.interruptions > 20 && tally.in_doubt >= 2, "{tally:?}");
 }
 
 #[test]
