@@ -8,12 +8,14 @@
 //! | [`signatures`] | `peregrine-signatures` | typed contracts: structs in, structs out |
 //! | [`tools`] | `peregrine-tools` | what agents can do, and which of it they may |
 //! | [`agent`] | `peregrine-agent` | agents, runs, strategies, budgets, hooks, windows, prompt lint |
+//! | `checkpoints` | `peregrine-checkpoints` | journals of runs and their stores: resume, fork, diff, export |
 //!
 //! # Features
 //!
 //! - `http` (default): models over HTTP: `connect`, `from_env`, every provider.
 //! - `offline` (default): a deterministic model without weights or network.
 //! - `tokio` (default): agents keep time with tokio unless they are given a timer.
+//! - `checkpoints`: journals of runs, in memory or in a directory; `sqlite` and `postgres` keep them in a database.
 //! - `full`: everything.
 //!
 //! # Examples
@@ -38,6 +40,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use peregrine_agent as agent;
+#[cfg(feature = "checkpoints")]
+#[cfg_attr(docsrs, doc(cfg(feature = "checkpoints")))]
+pub use peregrine_checkpoints as checkpoints;
 pub use peregrine_core as core;
 pub use peregrine_providers as providers;
 
