@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use crate::runs::args::RunsCommand;
+
 /// Ask a model about files, chat with it, and see which models are at hand.
 ///
 /// Which model answers: --model, else PEREGRINE_MODEL, else the provider whose key is set (OPENAI_API_KEY,
@@ -19,7 +21,8 @@ use clap_complete::Shell;
     max_term_width = 110
 )]
 #[command(
-    after_help = "Exit status: 0 ok, 1 failed, 2 usage, 3 found what it looks for (prompt lint), 130 interrupted."
+    after_help = "Exit status: 0 ok, 1 failed, 2 usage, 3 found what it looks for (prompt lint, runs verify, \
+                  runs diff), 130 interrupted."
 )]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
@@ -38,6 +41,14 @@ pub(crate) enum Command {
     Prompt {
         #[command(subcommand)]
         command: PromptCommand,
+    },
+    /// Look at the runs that were kept, compare, move and remove them
+    ///
+    /// A run that is kept is a journal: every event is a record in it. Where runs are kept: --dir, --database-url, else the
+    /// variables PEREGRINE_DATABASE_URL, PEREGRINE_RUNS_DIR, else peregrine/runs in $XDG_DATA_HOME or ~/.local/share.
+    Runs {
+        #[command(subcommand)]
+        command: RunsCommand,
     },
     /// Print a completion script for a shell
     Completions {

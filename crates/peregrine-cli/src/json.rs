@@ -39,17 +39,22 @@ pub(crate) fn failure(
     elapsed: Duration,
 ) -> String {
     to_line(&Failed {
-        error: Problem {
-            code: failure.kind().code(),
-            message: &failure.to_string(),
-            retryable: failure.is_retryable(),
-            retry_after_ms: failure.retry_after().map(millis),
-            request_id: failure.request_id(),
-        },
+        error: Problem::of(failure),
         model: chosen.map(Chosen::name),
         steps: report.map_or(0, |report| report.steps),
         tool_calls: report.map_or_else(Vec::new, called),
         elapsed_ms: millis(elapsed),
+    })
+}
+
+/// What went wrong in a command that asks no model.
+pub(crate) fn problem(failure: &Failure) -> String {
+    #[derive(Serialize)]
+    struct Alone<'a> {
+        error: Problem<'a>,
+    }
+    to_line(&Alone {
+        error: Problem::of(failure),
     })
 }
 
@@ -141,12 +146,27 @@ struct Failed<'a> {
 #[derive(Serialize)]
 struct Problem<'a> {
     code: &'static str,
-    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
+    message: String,
     retryable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
+}
+
+impl<'a> Problem<'a> {
+    fn of(failure: &'a Failure) -> Self {
+        Self {
+            code: failure.kind().code(),
+            cause: failure.cause(),
+            message: failure.to_string(),
+            retryable: failure.is_retryable(),
+            retry_after_ms: failure.retry_after().map(millis),
+            request_id: failure.request_id(),
+        }
+    }
 }
 
 #[derive(Serialize)]

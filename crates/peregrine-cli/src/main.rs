@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `args` | the command line as data |
 //! | `ask`, `chat`, `models`, `lint` | the commands |
+//! | `runs` | the runs that were kept: list, show, verify, diff, export, import, prune |
 //! | `run`, `view` | one run of the agent, followed to its end, and what is shown of it |
 //! | `files` | read-only tools confined to the given paths |
 //! | `model` | which model answers, and why |
@@ -24,6 +25,7 @@ mod models;
 mod output;
 mod prompt;
 mod run;
+mod runs;
 mod view;
 
 use std::process::ExitCode;
@@ -70,6 +72,7 @@ async fn run(command: Command, console: &mut Console) -> Result<ExitCode, Failur
         Command::Prompt {
             command: PromptCommand::Lint(args),
         } => return lint::lint(&args, console),
+        Command::Runs { command } => return runs::runs(&command, console).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "peregrine", &mut script);
@@ -83,7 +86,9 @@ fn verbosity(command: &Command) -> Verbosity {
     let run: Option<&RunArgs> = match command {
         Command::Ask(args) => Some(&args.run),
         Command::Chat(args) => Some(&args.run),
-        Command::Models(_) | Command::Prompt { .. } | Command::Completions { .. } => None,
+        Command::Models(_) | Command::Prompt { .. } | Command::Runs { .. } | Command::Completions { .. } => {
+            None
+        }
     };
     match run {
         Some(RunArgs { quiet: true, .. }) => Verbosity::Quiet,

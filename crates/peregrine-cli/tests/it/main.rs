@@ -5,9 +5,12 @@ mod ask;
 mod chat;
 mod confinement;
 mod json;
+mod kept;
 mod lint;
 mod models;
 mod run;
+mod runs;
+mod runs_hostile;
 #[cfg(unix)]
 mod signals;
 #[cfg(target_os = "linux")]

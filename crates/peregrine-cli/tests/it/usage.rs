@@ -42,6 +42,7 @@ fn help_version_and_completions_need_nothing() {
         "chat",
         "models",
         "prompt",
+        "runs",
         "completions",
         "PEREGRINE_MODEL",
         "Exit status",
