@@ -77,6 +77,8 @@ pub(crate) struct Inner {
     pub(crate) memory: Option<Arc<dyn Memory>>,
     pub(crate) timer: Option<Arc<dyn Timer>>,
     pub(crate) direct: bool,
+    #[cfg(feature = "checkpoints")]
+    pub(crate) checkpoints: Option<peregrine_checkpoints::Checkpoints>,
     /// The first thing that was set up wrongly.
     pub(crate) problem: Option<ConfigProblem>,
 }
@@ -101,6 +103,8 @@ impl Agent {
             #[cfg(not(feature = "tokio"))]
             timer: None,
             direct: true,
+            #[cfg(feature = "checkpoints")]
+            checkpoints: None,
             problem: None,
         }))
     }
@@ -286,6 +290,14 @@ impl Agent {
         self.change(|inner| inner.direct = is_on)
     }
 
+    /// Keeps a journal of each run, from which it goes on after whatever ended it: see [`durable`](crate::durable). The runs
+    /// need a scope ([`with_scope`](Self::with_scope)).
+    #[cfg(feature = "checkpoints")]
+    #[must_use]
+    pub fn with_checkpoints(self, checkpoints: peregrine_checkpoints::Checkpoints) -> Self {
+        self.change(|inner| inner.checkpoints = Some(checkpoints))
+    }
+
     /// Looks whether runs can start, which each of them does too.
     ///
     /// # Errors
@@ -298,6 +310,12 @@ impl Agent {
     /// The rules of its runs.
     pub fn spec(&self) -> &Arc<RunSpec> {
         &self.0.spec
+    }
+
+    /// The store of its runs.
+    #[cfg(feature = "checkpoints")]
+    pub fn checkpoints(&self) -> Option<&peregrine_checkpoints::Checkpoints> {
+        self.0.checkpoints.as_ref()
     }
 
     /// Its tools.
@@ -405,7 +423,19 @@ impl Agent {
         self.typed_driver(&contract, start, false)?.finish_as::<S>().await
     }
 
-    fn driver(&self, start: Start, streaming: bool) -> Result<Driver, RunError> {
+    #[cfg(feature = "checkpoints")]
+    pub(crate) fn resuming_as<S: Signature>(
+        &self,
+        start: Start,
+        streaming: bool,
+    ) -> Result<Driver, RunError> {
+        match Contract::of::<S>(self.0.capabilities(), self.0.offers_tools()) {
+            Ok(contract) => self.typed_driver(&contract, start, streaming),
+            Err(error) => Err(start.failed(error)),
+        }
+    }
+
+    pub(crate) fn driver(&self, start: Start, streaming: bool) -> Result<Driver, RunError> {
         Driver::new(Setup {
             inner: Arc::clone(&self.0),
             spec: self.0.ready_spec(None),

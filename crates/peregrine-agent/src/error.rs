@@ -64,6 +64,11 @@ pub enum Error {
     /// The run was stopped while calls with side effects were under way, and nobody knows whether they were carried out.
     #[error("{} calls of tools may or may not have been carried out", .0.len())]
     InDoubt(Vec<CallId>),
+    /// The run's journal could not be written, or read, or is somebody else's. What was acknowledged is in the store, and
+    /// the run goes on from there ([`Agent::load`](crate::Agent::load)).
+    #[cfg(feature = "checkpoints")]
+    #[error("the run's journal: {0}")]
+    Checkpoints(#[from] peregrine_checkpoints::Error),
 }
 
 /// How an agent is set up wrongly.
@@ -114,6 +119,21 @@ pub enum ConfigProblem {
         /// Why not, and what would help.
         problem: String,
     },
+    /// A run is to be journalled, and nobody says whose it is.
+    #[cfg(feature = "checkpoints")]
+    #[error("a durable run is kept under a scope; give the input or the agent one (`with_scope`)")]
+    NoScope,
+    /// A store is needed.
+    #[cfg(feature = "checkpoints")]
+    #[error("the agent has no store of runs; give it one (`with_checkpoints`)")]
+    NoCheckpoints,
+    /// A fork makes no sense.
+    #[cfg(feature = "checkpoints")]
+    #[error("the run cannot be forked like this: {problem}")]
+    Fork {
+        /// What is wrong with it, and what would help.
+        problem: String,
+    },
     /// The strategy's numbers make no sense.
     #[error("{problem}")]
     Strategy {
@@ -143,6 +163,8 @@ impl Error {
             Self::Memory(_) => "memory_failed",
             Self::Interrupted(_) => "interrupted",
             Self::InDoubt(_) => "in_doubt",
+            #[cfg(feature = "checkpoints")]
+            Self::Checkpoints(error) => error.code(),
         }
     }
 
@@ -160,6 +182,8 @@ impl Error {
         match self {
             Self::Model(error) => error.is_retryable(),
             Self::Memory(failure) => failure.retryable,
+            #[cfg(feature = "checkpoints")]
+            Self::Checkpoints(error) => error.is_retryable(),
             _ => false,
         }
     }

@@ -206,6 +206,11 @@ impl BoundHooks {
         bound
     }
 
+    /// How often an observer failed.
+    pub(crate) fn failed(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
     /// Whether any of them may change what passes.
     pub(crate) fn may_change(&self) -> bool {
         !self.hooks.guards.is_empty()

@@ -33,6 +33,9 @@ pub struct Input {
     pub budget: Option<Budget>,
     /// Stops the run at once, and everything below it.
     pub cancellation: Cancellation,
+    /// What of the run survives, where the agent keeps runs; that of the store if it is not said.
+    #[cfg(feature = "checkpoints")]
+    pub durability: Option<peregrine_checkpoints::Durability>,
 }
 
 impl Input {
@@ -83,6 +86,14 @@ impl Input {
     #[must_use]
     pub fn with_cancellation(mut self, cancellation: Cancellation) -> Self {
         self.cancellation = cancellation;
+        self
+    }
+
+    /// Says what of the run survives, where the agent keeps runs ([`Agent::with_checkpoints`](crate::Agent::with_checkpoints)).
+    #[cfg(feature = "checkpoints")]
+    #[must_use]
+    pub fn with_durability(mut self, durability: peregrine_checkpoints::Durability) -> Self {
+        self.durability = Some(durability);
         self
     }
 }

@@ -98,6 +98,9 @@ mod budget;
 mod clock;
 mod direct;
 mod driver;
+#[cfg(feature = "checkpoints")]
+#[cfg_attr(docsrs, doc(cfg(feature = "checkpoints")))]
+pub mod durable;
 mod error;
 mod event;
 pub mod forms;

@@ -95,3 +95,14 @@ pub struct CalledTool {
     /// Whether it returned what was asked for. An error, also a refusal, is told to the model.
     pub ok: bool,
 }
+
+impl CalledTool {
+    pub(crate) fn of(call: &peregrine_core::ToolCall, ok: bool) -> Self {
+        Self {
+            call_id: call.id.clone(),
+            name: call.name.clone(),
+            arguments: call.arguments.clone(),
+            ok,
+        }
+    }
+}

@@ -145,9 +145,19 @@ impl Inner {
             memory,
             timer: _,
             direct,
+            #[cfg(feature = "checkpoints")]
+            checkpoints,
             problem,
         } = self;
+        #[cfg(feature = "checkpoints")]
+        let is_journalled = checkpoints.as_ref().is_some_and(|checkpoints| {
+            let durability = input.durability.unwrap_or(checkpoints.options().durability);
+            durability != peregrine_checkpoints::Durability::None
+        });
+        #[cfg(not(feature = "checkpoints"))]
+        let is_journalled = false;
         *direct
+            && !is_journalled
             && models.len() == 1
             && registry.is_empty()
             && budget.is_none()

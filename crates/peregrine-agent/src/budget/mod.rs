@@ -147,6 +147,12 @@ impl Budget {
         settlement
     }
 
+    /// Counts here, and not in the budgets above, what a run spent before it was taken up again.
+    #[cfg(feature = "checkpoints")]
+    pub(crate) fn carry(&self, spent: Spent) {
+        self.state().carry(self.0.node, spent);
+    }
+
     /// Starts the wall time of this budget, and of those above it, where it does not run yet.
     pub fn start(&self, now: Monotonic) {
         self.state().start(self.0.node, now);

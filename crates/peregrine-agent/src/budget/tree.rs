@@ -227,6 +227,14 @@ impl State {
         self.serve_chain(leaf)
     }
 
+    #[cfg(feature = "checkpoints")]
+    pub(super) fn carry(&mut self, node: NodeId, spent: Spent) {
+        let node = &mut self.nodes[node];
+        node.tokens.spend(spent.tokens);
+        node.cost.spend(known(spent.cost));
+        node.tool_calls.spend(spent.tool_calls);
+    }
+
     pub(super) fn settle(&mut self, leaf: NodeId, estimate: &Estimate, spent: Spent) -> (Settlement, Wake) {
         let asks = Asks::from(estimate);
         let Spent {

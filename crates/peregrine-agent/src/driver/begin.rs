@@ -169,6 +169,7 @@ impl Driver {
         self.tool_started(&task);
         let canceller = Canceller::new();
         let (call, thread) = (task.call, task.thread);
+        let key = self.key_of(call);
         let decision = self
             .inner
             .allowance
@@ -184,6 +185,7 @@ impl Driver {
                 None => Ok(()),
             },
             task,
+            key,
             registry: self.inner.registry.clone(),
             hooks: self.hooks.as_ref().map(|hooks| hooks.at(thread, turn)),
             budget: self.budget.clone(),

@@ -1,7 +1,5 @@
 //! How a driver ends: the run's end as an error or an output, with the report of what was done.
 
-use std::sync::atomic::Ordering;
-
 use futures_util::stream;
 use peregrine_core::{ChatResponse, Error as ModelError};
 use peregrine_signatures::{Error as SignatureError, OutputReader, Outputs as _, Signature};
@@ -79,7 +77,7 @@ impl Driver {
     pub(super) fn end(&mut self, outcome: Result<ChatResponse, Error>, can_go_on: bool) {
         self.ops.clear();
         self.todo.clear();
-        self.is_over = true;
+        self.is_over = !self.close_journal(&outcome);
         let mut report = std::mem::replace(&mut self.report, RunReport::new(self.run_id));
         let counts = self.run.counts();
         report.messages = self.run.messages();
@@ -90,7 +88,7 @@ impl Driver {
         report.usage = report.usage.zip(counts.usage).map(|(sum, usage)| sum + usage);
         report.cost = report.cost + counts.cost;
         if let Some(hooks) = &self.hooks {
-            report.observer_failures = hooks.failures.load(Ordering::Relaxed);
+            report.observer_failures = hooks.failed();
         }
         self.result = Some(match outcome {
             Ok(response) => Ok(RunOutput { response, report }),

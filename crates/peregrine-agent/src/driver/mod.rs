@@ -7,10 +7,14 @@ mod begin;
 mod budgets;
 pub(crate) mod check;
 mod end;
+#[cfg(feature = "checkpoints")]
+mod journal;
 mod model;
 mod ops;
 mod start;
 mod tool;
+#[cfg(not(feature = "checkpoints"))]
+mod unjournalled;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -34,8 +38,14 @@ use crate::run::{
 };
 use budgets::Sizes;
 pub(crate) use end::typed;
+#[cfg(feature = "checkpoints")]
+use journal::Log;
 use ops::{Done, MAX_OPS, Ops, Outcome, Read, Told};
+#[cfg(feature = "checkpoints")]
+pub(crate) use start::Resuming;
 pub(crate) use start::{Setup, Start, run_id};
+#[cfg(not(feature = "checkpoints"))]
+use unjournalled::Log;
 
 /// A run, and all that is under way for it.
 pub(crate) struct Driver {
@@ -73,6 +83,8 @@ pub(crate) struct Driver {
     signature_errors: BTreeMap<u32, (String, SignatureError)>,
     result: Option<Result<RunOutput, RunError>>,
     is_over: bool,
+    /// The journal of a durable run.
+    log: Option<Box<Log>>,
 }
 
 type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -141,8 +153,9 @@ impl Driver {
             if self.is_over {
                 return Poll::Ready(None);
             }
+            ready!(self.poll_journal(cx));
             self.perform();
-            if self.is_over || !self.out.is_empty() {
+            if self.result.is_some() || !self.out.is_empty() || self.has_unwritten() {
                 continue;
             }
             match ready!(self.poll_wake(cx)) {
@@ -194,6 +207,9 @@ impl Driver {
             return Poll::Ready(Wake::Late(limit.clone()));
         }
         if self.ops.len() == 0 {
+            if self.awaits_journal() {
+                return Poll::Pending;
+            }
             return Poll::Ready(Wake::Stuck);
         }
         self.ops
@@ -221,6 +237,7 @@ impl Driver {
             self.model_errors.insert(thread, error);
         }
         if let Some((usage, cost)) = unread {
+            self.note_unread(usage, cost);
             self.report.usage = self.report.usage.zip(usage).map(|(sum, usage)| sum + usage);
             self.report.cost = self.report.cost + cost;
         }
@@ -291,17 +308,13 @@ impl Driver {
     }
 
     fn called(&mut self, task: &ToolTask, ok: bool) {
-        let call = &task.tool_call;
-        let called = CalledTool {
-            call_id: call.id.clone(),
-            name: call.name.clone(),
-            arguments: call.arguments.clone(),
-            ok,
-        };
-        self.called.insert(task.call, called);
+        self.called.insert(task.call, CalledTool::of(&task.tool_call, ok));
     }
 
     fn feed(&mut self, event: Event) {
+        if self.log.is_some() {
+            return self.record(event);
+        }
         // An event that nobody waits for comes of something that was cancelled just now.
         if let Ok(effects) = self.run.handle(event) {
             self.todo.extend(effects);
@@ -359,11 +372,18 @@ impl Driver {
             self.tools.remove(call);
         }
         // What was asked for and not begun yet.
-        self.todo.retain(|effect| match effect {
-            Effect::CallModel(call) => !calls.contains(&call.call),
-            Effect::CallTool(task) | Effect::AskPerson(task) => !calls.contains(&task.call),
-            _ => true,
-        });
+        self.unhold(calls);
+        self.todo
+            .retain(|effect| begins(effect).is_none_or(|call| !calls.contains(&call)));
+    }
+}
+
+/// The call that an effect begins.
+fn begins(effect: &Effect) -> Option<CallId> {
+    match effect {
+        Effect::CallModel(call) => Some(call.call),
+        Effect::CallTool(task) | Effect::AskPerson(task) => Some(task.call),
+        _ => None,
     }
 }
 

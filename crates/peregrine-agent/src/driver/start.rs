@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use futures_util::stream;
-use peregrine_core::{Clock as _, RunId, SystemClock};
+use peregrine_core::{Clock as _, Message, RunId, SystemClock};
 use peregrine_signatures::Compiled;
 use peregrine_tools::Cancellation;
 
 use super::budgets::Sizes;
 use super::ops::{Done, Ops};
-use super::{Driver, nothing_asked};
+use super::{Driver, Log, nothing_asked};
 use crate::agent::Inner;
 use crate::error::{ConfigProblem, Error, RunError};
 use crate::hooks::{BoundHooks, HookContext};
@@ -33,6 +33,9 @@ pub(crate) enum Start {
     New(Input),
     /// It was stopped, and goes on.
     Resumed(Box<Resumption>, More),
+    /// It is in a store, and goes on.
+    #[cfg(feature = "checkpoints")]
+    Stored(Box<crate::durable::open::StoredStart>, Resuming),
     /// It was begun elsewhere, and this is what it asks for next.
     Begun(Box<Run>, RunId, Vec<Effect>),
 }
@@ -43,9 +46,13 @@ impl Start {
         let mut report = RunReport::new(match self {
             Self::New(input) => run_id(input),
             Self::Begun(_, id, _) => *id,
+            #[cfg(feature = "checkpoints")]
+            Self::Stored(stored, _) => stored.key.run,
             Self::Resumed(resumption, _) => resumption.run.id().unwrap_or_else(new_run_id),
         });
         match self {
+            #[cfg(feature = "checkpoints")]
+            Self::Stored(..) => RunError::new(error, report),
             Self::New(_) | Self::Begun(..) => RunError::new(error, report),
             Self::Resumed(resumption, _) => {
                 let run = &resumption.run;
@@ -112,12 +119,23 @@ impl Driver {
                     cancellation.clone(),
                 )
             }
+            #[cfg(feature = "checkpoints")]
+            Start::Stored(stored, resuming) => (
+                stored.key.run,
+                Some(stored.key.scope.clone()),
+                resuming.budget.clone(),
+                resuming.cancellation.clone(),
+            ),
             Start::Begun(run, id, _) => (
                 *id,
                 run.spec().template.scope.clone(),
                 None,
                 Cancellation::never(),
             ),
+        };
+        let log = match Log::of(&inner, &start, id, scope.as_ref()) {
+            Ok(log) => log,
+            Err(problem) => return Err(start.failed(Error::Config(problem))),
         };
         let budget = match inner.budget_of_run(parent) {
             Ok(budget) => budget,
@@ -178,6 +196,7 @@ impl Driver {
             signature_errors: BTreeMap::new(),
             result: None,
             is_over: false,
+            log,
         };
         driver.start(start);
         Ok(driver)
@@ -185,30 +204,18 @@ impl Driver {
 
     fn start(&mut self, start: Start) {
         match start {
-            Start::New(input) => match self.hooks.clone() {
-                None => self.feed(Event::Started {
-                    input: input.messages,
-                }),
-                Some(hooks) => {
-                    let mut input = input.messages;
-                    let begun = async move {
-                        Done::of(match hooks.before_run(&mut input).await {
-                            Ok(()) => Event::Started { input },
-                            Err(veto) => Event::Vetoed { call: None, veto },
-                        })
-                    };
-                    self.ops.push(None, 0, Box::pin(stream::once(begun)), None);
-                }
-            },
+            Start::New(input) => {
+                self.note_begun(&input.messages);
+                self.begin(input.messages);
+            }
+            #[cfg(feature = "checkpoints")]
+            Start::Stored(..) => {}
+            // Its journal says where it is.
+            Start::Resumed(..) if self.log.is_some() => {}
             Start::Resumed(resumption, more) => {
                 self.run = resumption.run.with_id(self.run_id);
                 self.report.tool_calls = called_before(&self.run);
-                for (thread, turn, is_open) in self.run.turns() {
-                    self.turns.insert(thread, turn);
-                    if is_open {
-                        self.open.insert(thread, turn);
-                    }
-                }
+                self.take_turns();
                 self.feed(Event::Resumed { more });
             }
             Start::Begun(run, id, effects) => {
@@ -219,15 +226,54 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// Gives the run its input, after the hooks.
+    pub(super) fn begin(&mut self, mut input: Vec<Message>) {
+        let Some(hooks) = self.hooks.clone() else {
+            return self.feed(Event::Started { input });
+        };
+        let begun = async move {
+            Done::of(match hooks.before_run(&mut input).await {
+                Ok(()) => Event::Started { input },
+                Err(veto) => Event::Vetoed { call: None, veto },
+            })
+        };
+        self.ops.push(None, 0, Box::pin(stream::once(begun)), None);
+    }
+
+    /// Takes up the turns of a run that goes on.
+    pub(super) fn take_turns(&mut self) {
+        for (thread, turn, is_open) in self.run.turns() {
+            self.turns.insert(thread, turn);
+            if is_open {
+                self.open.insert(thread, turn);
+            }
+        }
+    }
+}
+
+/// What a run that goes on from a store is part of.
+#[cfg(feature = "checkpoints")]
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Resuming {
+    pub(crate) budget: Option<crate::budget::Budget>,
+    pub(crate) cancellation: Cancellation,
+}
+
 /// Why a stopped run cannot go on with this agent, if it cannot.
 fn misfit(run: &Run, inner: &Inner, is_typed: bool) -> Option<String> {
-    let spec = run.spec();
     if run.ended().is_some() {
         return Some("it is over".to_owned());
     }
     if run.paused().is_none() {
         return Some("it was not stopped".to_owned());
     }
+    unfit(run, inner, is_typed)
+}
+
+/// Why the rules of a run do not fit this agent, if they do not.
+pub(super) fn unfit(run: &Run, inner: &Inner, is_typed: bool) -> Option<String> {
+    let spec = run.spec();
     match (spec.form == Form::Answer, is_typed) {
         (true, false) => return Some("its answer has a form; go on with it by `resume_as`".to_owned()),
         (false, true) => return Some("its answer has no form; go on with it by `resume`".to_owned()),
@@ -246,12 +292,5 @@ fn misfit(run: &Run, inner: &Inner, is_typed: bool) -> Option<String> {
 /// What a stopped run had called, for the report of the whole.
 fn called_before(run: &Run) -> Vec<CalledTool> {
     let called = run.tool_results().into_iter();
-    called
-        .map(|(call, ok)| CalledTool {
-            call_id: call.id,
-            name: call.name,
-            arguments: call.arguments,
-            ok,
-        })
-        .collect()
+    called.map(|(call, ok)| CalledTool::of(&call, ok)).collect()
 }

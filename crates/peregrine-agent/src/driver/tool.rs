@@ -19,6 +19,8 @@ use crate::run::{Approval, Event, ToolOutcome, ToolTask};
 /// A call of a tool, with all that it needs.
 pub(super) struct ToolOp {
     pub(super) task: ToolTask,
+    /// Under which it is called, each time.
+    pub(super) key: String,
     pub(super) registry: Registry,
     /// Whether the agent's caller allows the tool, or why not.
     pub(super) allowed: Result<(), ToolError>,
@@ -112,7 +114,7 @@ impl ToolOp {
         let mut context = call
             .context()
             .with_run(self.run)
-            .with_idempotency_key(format!("{}/{}", self.run, self.task.call))
+            .with_idempotency_key(self.key.as_str())
             .with_cancellation(self.cancellation.clone());
         context.scope.clone_from(&self.scope);
         Ok(call.run(context, self.timer.as_deref()).await?)

@@ -91,12 +91,38 @@ pub enum Event {
         /// How, and why.
         interrupt: Interrupt,
     },
+    /// Calls that were asked for were never begun, as whoever was to make them knows: they are asked for again when the
+    /// run goes on. Settles calls in doubt too.
+    NotBegun {
+        /// Which calls.
+        calls: Vec<CallId>,
+    },
     /// A stopped run goes on. What was under way and gave no result is taken for lost.
     Resumed {
         /// Raises the run's own bounds first.
         #[serde(default)]
         more: More,
     },
+}
+
+impl Event {
+    /// The word for it, as it is serialised.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::MemoryLoaded { .. } => "memory_loaded",
+            Self::MemorySaved { .. } => "memory_saved",
+            Self::ModelAnswered { .. } => "model_answered",
+            Self::AnswerChecked { .. } => "answer_checked",
+            Self::ToolReturned { .. } => "tool_returned",
+            Self::ApprovalDecided { .. } => "approval_decided",
+            Self::LimitReached { .. } => "limit_reached",
+            Self::Vetoed { .. } => "vetoed",
+            Self::Interrupted { .. } => "interrupted",
+            Self::NotBegun { .. } => "not_begun",
+            Self::Resumed { .. } => "resumed",
+        }
+    }
 }
 
 /// Why something failed, in a form that can be kept.

@@ -16,6 +16,8 @@
 //! - results of tools go to the model in the order in which it asked, whatever the order in which they arrived;
 //! - `steps` counts calls to models when they are asked for, so that no order of events gets around the bound.
 
+#[cfg(feature = "checkpoints")]
+mod amend;
 mod ask;
 mod compose;
 mod effect;
@@ -215,6 +217,16 @@ impl Run {
         self.id
     }
 
+    #[cfg(feature = "checkpoints")]
+    pub(crate) fn take_id(&mut self) -> Option<RunId> {
+        self.id.take()
+    }
+
+    #[cfg(feature = "checkpoints")]
+    pub(crate) fn give_id(&mut self, id: Option<RunId>) {
+        self.id = id;
+    }
+
     /// Takes what happened, and says what is to be done now.
     ///
     /// # Errors
@@ -328,6 +340,16 @@ impl Run {
                     self.cancel(effects);
                 }
                 self.stop(Stop::Interrupted { interrupt });
+            }
+            Event::NotBegun { calls } => {
+                let mut any = false;
+                for call in &calls {
+                    any |=
+                        self.not_made(*call) || self.threads.iter_mut().any(|thread| thread.never_ran(*call));
+                }
+                if !any {
+                    return stray(Event::NotBegun { calls }, NOT_ASKED);
+                }
             }
             Event::Resumed { more } => {
                 if self.paused.is_none() {
@@ -576,6 +598,27 @@ impl Run {
             Phase::Over => self.ending.as_ref(),
             _ => None,
         }
+    }
+
+    /// The calls to models and of tools that are taken for begun.
+    #[cfg(feature = "checkpoints")]
+    pub(crate) fn begun(&self) -> Vec<CallId> {
+        self.threads.iter().flat_map(Thread::begun).collect()
+    }
+
+    /// What a model asked for by a call of a tool, while the turn lasts.
+    #[cfg(feature = "checkpoints")]
+    pub(crate) fn tool_call(&self, call: CallId) -> Option<&ToolCall> {
+        self.threads.iter().find_map(|thread| thread.tool_call(call))
+    }
+
+    /// The calls of tools with side effects that were begun and have no result: while nobody works on the run, nobody
+    /// knows whether they were carried out.
+    pub fn in_doubt(&self) -> Vec<ToolTask> {
+        (0..)
+            .zip(&self.threads)
+            .flat_map(|(place, thread)| thread.in_doubt(place))
+            .collect()
     }
 
     /// The calls that are under way, lowest first.

@@ -6,6 +6,8 @@ mod budget_model;
 mod budget_queue;
 mod budget_race;
 mod cancel;
+#[cfg(feature = "checkpoints")]
+mod durable;
 mod hooks;
 mod hostile;
 mod limits;

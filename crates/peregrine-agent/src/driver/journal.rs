@@ -1,0 +1,629 @@
+//! The journal of a run, as its driver keeps it.
+//!
+//! Algorithm. An event is encoded, and handled in memory: handling it has no effect outside. Its record and those of the
+//! calls that it leads to are appended together, with one write, and only when that is acknowledged are the effects of
+//! the event performed. What arrives meanwhile waits and shares the next write. So nothing is done that the journal does
+//! not tell of, and a step costs one append.
+//!
+//! Invariants:
+//!
+//! - an effect that begins something is performed only after its announcement was acknowledged;
+//! - what stops something is performed at once: stopping is safe, whether its record gets there or not;
+//! - a run that cannot be journalled goes no further: it ends with the store's error, and its journal says what was done.
+//!
+//! Nothing is spawned here either: an append is polled with the driver, and dropped with it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use peregrine_checkpoints::{Draft, Durability, Error as StoreError, Journal, Kind};
+use peregrine_core::{ChatModel as _, ChatResponse, Cost, Message, RunId, Scope, Usage};
+
+use super::start::{Start, unfit};
+use super::{Driver, Sleep};
+use crate::agent::Inner;
+use crate::budget::{Resource, Spent};
+use crate::durable::digest::{Digest, Requests};
+use crate::durable::fold::{Folded, StateRef, Unread, settles, state_digest};
+use crate::durable::open::{self, Opened, Opening};
+use crate::durable::record::{Announced, Finished, Note, SCHEMA, SignatureId, begun};
+use crate::error::{ConfigProblem, Error, RunError};
+use crate::run::{CallId, Effect, End, Event, Interrupt};
+
+/// How long a store is waited for after the run was told to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A run's journal, and what waits for it.
+pub(super) struct Log {
+    stage: Stage,
+    /// The records that are not handed to the journal yet.
+    drafts: Vec<Draft>,
+    /// What is to be performed once those are acknowledged.
+    held: VecDeque<Effect>,
+    /// What is to be performed once those are acknowledged that are being written.
+    writing: VecDeque<Effect>,
+    /// The calls that were announced and have no result, with their idempotency keys.
+    announced: BTreeMap<CallId, String>,
+    requests: Requests,
+    signature: Option<SignatureId>,
+    /// What the run's budget had spent when that was noted last.
+    spent: Option<Spent>,
+    unread: Unread,
+    /// The calls that were announced, and then were not begun because something stopped them.
+    stopped: Vec<CallId>,
+    /// Whether the end is noted.
+    is_finished: bool,
+    /// Whether the state cannot be written as a snapshot.
+    is_too_deep: bool,
+    /// Whether the run was told to stop, so that the store is not waited for for ever.
+    is_stopping: bool,
+    /// Ends the wait for the store.
+    grace: Option<Sleep>,
+}
+
+enum Stage {
+    Opening(Opening),
+    Idle(Box<Journal>),
+    Writing(Work<(Box<Journal>, Result<(), StoreError>)>),
+    Closing(Work<Result<(), StoreError>>),
+    Closed,
+}
+
+impl Log {
+    /// The journal of a run that begins or goes on, if it is to have one.
+    pub(super) fn of(
+        inner: &Inner,
+        start: &Start,
+        id: RunId,
+        scope: Option<&Scope>,
+    ) -> Result<Option<Box<Self>>, ConfigProblem> {
+        let Some(checkpoints) = &inner.checkpoints else {
+            return Ok(None);
+        };
+        let key = || match scope {
+            Some(scope) => Ok(peregrine_checkpoints::RunKey::new(scope.clone(), id)),
+            None => Err(ConfigProblem::NoScope),
+        };
+        let opening = match start {
+            Start::New(input) => {
+                let durability = input.durability.unwrap_or(checkpoints.options().durability);
+                if durability == Durability::None {
+                    return Ok(None);
+                }
+                open::create(checkpoints.with_durability(durability), key()?)
+            }
+            Start::Resumed(resumption, more) => {
+                if checkpoints.options().durability == Durability::None {
+                    return Ok(None);
+                }
+                open::take_up(checkpoints.clone(), key()?, resumption.run.clone(), *more)
+            }
+            Start::Stored(stored, _) => open::resume((**stored).clone()),
+            Start::Begun(..) => return Ok(None),
+        };
+        Ok(Some(Box::new(Self {
+            stage: Stage::Opening(opening),
+            drafts: Vec::new(),
+            held: VecDeque::new(),
+            writing: VecDeque::new(),
+            announced: BTreeMap::new(),
+            requests: Requests::default(),
+            signature: None,
+            spent: None,
+            unread: Unread::default(),
+            stopped: Vec::new(),
+            is_finished: false,
+            is_too_deep: false,
+            is_stopping: false,
+            grace: None,
+        })))
+    }
+}
+
+/// Writing.
+impl Driver {
+    /// Goes on with the journal as far as it goes. Pending while nothing else may happen.
+    pub(super) fn poll_journal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(log) = self.log.as_deref_mut() else {
+                return Poll::Ready(());
+            };
+            match &mut log.stage {
+                Stage::Opening(opening) => match opening.as_mut().poll(cx) {
+                    Poll::Ready(Ok(opened)) => self.opened(*opened),
+                    Poll::Ready(Err(error)) => self.leave(error),
+                    Poll::Pending => match self.poll_stop(cx) {
+                        Some(error) => self.leave(error),
+                        None => return Poll::Pending,
+                    },
+                },
+                Stage::Idle(_) if log.drafts.is_empty() => return Poll::Ready(()),
+                Stage::Idle(_) => self.write(),
+                Stage::Writing(writing) => match writing.as_mut().poll(cx) {
+                    Poll::Pending => match self.poll_grace(cx) {
+                        Some(error) => self.leave(error),
+                        None => return Poll::Ready(()),
+                    },
+                    Poll::Ready((journal, Ok(()))) => {
+                        log.stage = Stage::Idle(journal);
+                        self.todo.extend(log.writing.drain(..));
+                    }
+                    Poll::Ready((_, Err(error))) => self.leave(Error::Checkpoints(error)),
+                },
+                Stage::Closing(closing) => match closing.as_mut().poll(cx) {
+                    Poll::Ready(Ok(())) => {
+                        log.stage = Stage::Closed;
+                        self.is_over = true;
+                    }
+                    Poll::Ready(Err(error)) => self.leave(Error::Checkpoints(error)),
+                    Poll::Pending => match self.poll_stop(cx).or_else(|| self.poll_grace(cx)) {
+                        Some(error) => self.leave(error),
+                        None => return Poll::Pending,
+                    },
+                },
+                Stage::Closed => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Whether a store that does not answer was waited for long enough, after the run was told to stop.
+    fn poll_grace(&mut self, cx: &mut Context<'_>) -> Option<Error> {
+        let log = self.log.as_deref_mut().filter(|log| log.is_stopping)?;
+        if log.grace.is_none() {
+            log.grace = Some(self.inner.timer.as_ref()?.sleep(GRACE));
+        }
+        if log.grace.as_mut()?.as_mut().poll(cx).is_pending() {
+            return None;
+        }
+        let reason = "it was stopped, and the store did not answer";
+        Some(Error::Interrupted(Interrupt::immediate(reason)))
+    }
+
+    /// Whether the run is told to stop, while there is nothing but the journal to wait for.
+    fn poll_stop(&mut self, cx: &mut Context<'_>) -> Option<Error> {
+        if let Some(cancelled) = &mut self.cancelled
+            && Pin::new(cancelled).poll(cx).is_ready()
+        {
+            self.cancelled = None;
+            return Some(Error::Interrupted(Interrupt::immediate("it was cancelled")));
+        }
+        if let Some((sleep, limit)) = &mut self.deadline
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            let limit = limit.clone();
+            self.deadline = None;
+            return Some(Error::Limit(limit));
+        }
+        None
+    }
+
+    /// Lets the journal be, with what is acknowledged in it. Whatever the run came to in memory, it did not come to.
+    fn leave(&mut self, error: Error) {
+        if let Some(log) = &mut self.log {
+            log.stage = Stage::Closed;
+            log.drafts.clear();
+            (log.held, log.writing) = (VecDeque::new(), VecDeque::new());
+        }
+        match self.result.take() {
+            None => self.end(Err(error), false),
+            Some(result) => {
+                let report = match result {
+                    Ok(output) => output.report,
+                    Err(failed) => failed.report().clone(),
+                };
+                self.result = Some(Err(RunError::new(error, report)));
+                self.is_over = true;
+            }
+        }
+    }
+
+    pub(super) fn has_unwritten(&self) -> bool {
+        let log = self.log.as_deref();
+        log.is_some_and(|log| matches!(log.stage, Stage::Idle(_)) && !log.drafts.is_empty())
+    }
+
+    /// Whether something will happen once the journal is written.
+    pub(super) fn awaits_journal(&self) -> bool {
+        let log = self.log.as_deref();
+        log.is_some_and(|log| matches!(log.stage, Stage::Writing(_)))
+    }
+
+    /// Hands over all that waits, with what is due beside it.
+    fn write(&mut self) {
+        self.note_spent();
+        let Some(log) = self.log.as_deref_mut() else {
+            return;
+        };
+        let Stage::Idle(mut journal) = std::mem::replace(&mut log.stage, Stage::Closed) else {
+            return;
+        };
+        if journal.snapshot_due() && !log.is_finished && !log.is_too_deep && self.run.has_begun() {
+            let begun = self.run.begun();
+            log.announced
+                .retain(|call, _| begun.contains(call) || self.run.tool_call(*call).is_some());
+            let id = self.run.take_id();
+            let state = StateRef {
+                run: &self.run,
+                signature: log.signature.as_ref(),
+                called: self.called.iter().collect(),
+                announced: log.announced.iter().collect(),
+                spent: log.spent,
+                unread: log.unread,
+            };
+            match state.draft() {
+                Ok(draft) => log.drafts.push(draft),
+                // It can be gone without: loading takes longer then.
+                Err(_) => log.is_too_deep = true,
+            }
+            self.run.give_id(id);
+        }
+        let drafts = std::mem::take(&mut log.drafts);
+        log.writing.append(&mut log.held);
+        log.stage = Stage::Writing(Box::pin(async move {
+            let outcome = journal.append_all(&drafts).await.map(|_| ());
+            (journal, outcome)
+        }));
+    }
+
+    /// Closes the journal behind a run that came to this; whether that takes time.
+    pub(super) fn close_journal(&mut self, outcome: &Result<ChatResponse, Error>) -> bool {
+        let is_open = |log: &Log| !matches!(log.stage, Stage::Closed | Stage::Opening(_));
+        if !self.log.as_deref().is_some_and(is_open) {
+            return false;
+        }
+        let is_completed = matches!(self.run.ended(), Some(End::Completed { .. }));
+        match outcome {
+            _ if self.run.ended().is_none() => {}
+            Ok(response) => {
+                let may_change = self.hooks.as_ref().is_some_and(super::BoundHooks::may_change);
+                let response = may_change.then(|| Box::new(response.clone()));
+                self.note_finished(response, None);
+            }
+            Err(Error::Vetoed(veto)) if is_completed => self.note_finished(None, Some(veto.clone())),
+            Err(_) if is_completed => {}
+            Err(_) => self.note_finished(None, None),
+        }
+        self.note_spent();
+        let Some(log) = self.log.as_deref_mut() else {
+            return false;
+        };
+        let drafts = std::mem::take(&mut log.drafts);
+        (log.held, log.writing) = (VecDeque::new(), VecDeque::new());
+        log.stage = match std::mem::replace(&mut log.stage, Stage::Closed) {
+            Stage::Idle(journal) => Stage::Closing(Box::pin(close(journal, drafts))),
+            Stage::Writing(writing) => Stage::Closing(Box::pin(async move {
+                let (journal, outcome) = writing.await;
+                outcome?;
+                close(journal, drafts).await
+            })),
+            other => other,
+        };
+        true
+    }
+}
+
+/// Writes the rest, and gives the lease back.
+async fn close(mut journal: Box<Journal>, drafts: Vec<Draft>) -> Result<(), StoreError> {
+    if !drafts.is_empty() {
+        journal.append_all(&drafts).await?;
+    }
+    journal.flush().await?;
+    // All is acknowledged; a lease that cannot be given back now is given back as if the process had ended.
+    let _given_back = journal.finish().await;
+    Ok(())
+}
+
+/// What is recorded.
+impl Driver {
+    /// Journals an event, and what follows from it.
+    pub(super) fn record(&mut self, event: Event) {
+        if self.result.is_some() {
+            return;
+        }
+        let draft = match Draft::new(Kind::Event, SCHEMA, &event) {
+            Ok(draft) => draft,
+            Err(error) => return self.leave(Error::Checkpoints(error)),
+        };
+        let stops = match &event {
+            Event::Interrupted { .. } => true,
+            Event::LimitReached { limit, .. } => limit.resource == Resource::WallTime,
+            _ => false,
+        };
+        let settled = settles(&event);
+        self.draft(Ok(draft));
+        // An event that nobody waits for is counted by the run, so it is journalled too.
+        if let Ok(effects) = self.run.handle(event) {
+            if let Some(log) = &mut self.log {
+                settled.iter().for_each(|call| drop(log.announced.remove(call)));
+            }
+            effects.into_iter().for_each(|effect| self.announce(effect));
+        }
+        self.note_stopped();
+        if let Some(log) = self.log.as_deref_mut().filter(|_| stops) {
+            log.is_stopping = true;
+        }
+        // Nobody looks at the answer before it is given, so that its end can stand beside its last event.
+        if self.hooks.is_none() && self.run.ended().is_some() {
+            self.note_finished(None, None);
+        }
+    }
+
+    fn draft(&mut self, draft: Result<Draft, StoreError>) {
+        match (draft, &mut self.log) {
+            (Ok(draft), Some(log)) => log.drafts.push(draft),
+            (Err(error), _) => self.leave(Error::Checkpoints(error)),
+            (_, None) => {}
+        }
+    }
+
+    /// Announces what an effect begins, and holds it back until that is acknowledged.
+    fn announce(&mut self, effect: Effect) {
+        if let Effect::Cancel { calls } = &effect {
+            return self.cancel(calls);
+        }
+        let Some(log) = self.log.as_deref_mut() else {
+            return;
+        };
+        let announced = match &effect {
+            Effect::CallModel(asked) => {
+                log.announced.insert(asked.call, String::new());
+                Some(Announced::Model {
+                    call: asked.call,
+                    thread: asked.thread,
+                    turn: asked.turn,
+                    model: asked.model,
+                    form: asked.form,
+                    request: log.requests.digest(asked),
+                })
+            }
+            Effect::CallTool(task) => {
+                let known = log.announced.get(&task.call).filter(|key| !key.is_empty());
+                let key = known
+                    .cloned()
+                    .unwrap_or_else(|| format!("{}/{}", self.run_id, task.call));
+                log.announced.insert(task.call, key.clone());
+                Some(Announced::tool(self.run.spec(), task, key))
+            }
+            Effect::AskPerson(task) => {
+                log.announced.insert(task.call, String::new());
+                Some(Announced::approval(task))
+            }
+            Effect::LoadMemory => Some(Announced::LoadMemory),
+            Effect::SaveMemory { messages } => Some(Announced::SaveMemory {
+                messages: Digest::of_messages(messages),
+            }),
+            _ => None,
+        };
+        log.held.push_back(effect);
+        if let Some(announced) = announced {
+            self.draft(Draft::new(Kind::Effect, SCHEMA, &announced));
+        }
+    }
+
+    /// What was asked for and not begun yet is not begun any more.
+    pub(super) fn unhold(&mut self, calls: &[CallId]) {
+        let Some(log) = self.log.as_deref_mut() else {
+            return;
+        };
+        let stopped = &mut log.stopped;
+        for waiting in [&mut log.held, &mut log.writing, &mut self.todo] {
+            waiting.retain(|effect| match super::begins(effect) {
+                Some(call) if calls.contains(&call) => {
+                    stopped.push(call);
+                    false
+                }
+                _ => true,
+            });
+        }
+    }
+
+    /// Says of what was announced and not begun that it was not, so that it is not in doubt.
+    fn note_stopped(&mut self) {
+        let begun = self.run.begun();
+        let Some(log) = self.log.as_deref_mut() else {
+            return;
+        };
+        let mut calls = std::mem::take(&mut log.stopped);
+        calls.retain(|call| begun.contains(call));
+        if !calls.is_empty() {
+            self.record(Event::NotBegun { calls });
+        }
+    }
+
+    /// The key under which a tool is called, the same each time.
+    pub(super) fn key_of(&self, call: CallId) -> String {
+        let log = self.log.as_deref();
+        match log.and_then(|log| log.announced.get(&call)) {
+            Some(key) if !key.is_empty() => key.clone(),
+            _ => format!("{}/{call}", self.run_id),
+        }
+    }
+
+    pub(super) fn note_begun(&mut self, input: &[Message]) {
+        let has_hooks = self.hooks.is_some();
+        let Some(log) = &mut self.log else {
+            return;
+        };
+        log.signature = self.signature.as_deref().map(SignatureId::of);
+        let models = self.inner.models.iter().map(|model| model.info().to_string());
+        let draft = begun(
+            self.run.spec(),
+            log.signature.clone(),
+            models.collect(),
+            has_hooks.then(|| input.to_vec()),
+        );
+        self.draft(draft);
+    }
+
+    pub(super) fn note_unread(&mut self, usage: Option<Usage>, cost: Cost) {
+        if let Some(log) = &mut self.log {
+            log.unread.add(usage, cost);
+            self.draft(Note::Unread { usage, cost }.draft());
+        }
+    }
+
+    /// Notes what the budget has spent, if that is more than when it was noted last.
+    fn note_spent(&mut self) {
+        let Some(budget) = &self.budget else {
+            return;
+        };
+        let amounts = budget.status().spent;
+        let spent = Spent {
+            tokens: amounts.tokens,
+            cost: Cost::Priced(amounts.cost),
+            tool_calls: amounts.tool_calls,
+        };
+        if let Some(log) = &mut self.log
+            && log.spent.unwrap_or_default() != spent
+        {
+            log.spent = Some(spent);
+            self.draft(Note::Spent { spent }.draft());
+        }
+    }
+
+    fn note_finished(&mut self, response: Option<Box<ChatResponse>>, veto: Option<crate::run::Veto>) {
+        match &mut self.log {
+            Some(log) if !log.is_finished => log.is_finished = true,
+            _ => return,
+        }
+        let failures = self.hooks.as_ref().map(super::BoundHooks::failed);
+        let finished = Finished {
+            state: state_digest(&mut self.run),
+            overshoot: self.report.overshoot.clone(),
+            observer_failures: failures.unwrap_or_default(),
+            response,
+            veto,
+        };
+        self.draft(Note::Finished(finished).draft());
+    }
+}
+
+/// Going on.
+impl Driver {
+    fn opened(&mut self, opened: Opened) {
+        let Opened { journal, stored } = opened;
+        if let Some(log) = &mut self.log {
+            log.stage = Stage::Idle(Box::new(journal));
+        }
+        if let Some(stored) = stored {
+            if stored.is_new {
+                self.adopt(&stored.folded);
+            }
+            self.go_on(stored.folded, stored.more);
+        }
+    }
+
+    /// The first records of a run that was not journalled until now.
+    fn adopt(&mut self, folded: &Folded) {
+        let signature = self.signature.as_deref().map(SignatureId::of);
+        let models = self.inner.models.iter().map(|model| model.info().to_string());
+        let draft = begun(folded.spec(), signature, models.collect(), None);
+        self.draft(draft);
+        self.draft(folded.snapshot().draft());
+    }
+
+    fn go_on(&mut self, folded: Folded, more: crate::run::More) {
+        let resume = |problem: String| Err(Error::Config(ConfigProblem::Resume { problem }));
+        if !folded.has_rules {
+            let problem = "nothing of it was recorded; run it anew, under the same id if you like".to_owned();
+            return self.end(resume(problem), false);
+        }
+        let problem = match (&folded.signature, self.signature.as_deref().map(SignatureId::of)) {
+            (Some(recorded), Some(given)) if *recorded != given => Some(format!(
+                "it was begun with the signature `{}`, and `{}` is another one, or was changed since",
+                recorded.name, given.name
+            )),
+            _ => None,
+        };
+        let is_over = folded.run.ended().is_some();
+        let is_typed = self.signature.is_some();
+        let problem = problem.or_else(|| match is_over && !is_typed {
+            true => None,
+            false => unfit(&folded.run, &self.inner, is_typed),
+        });
+        let never_begun = folded.never_begun();
+        let Folded {
+            run,
+            signature,
+            input,
+            has_rules: _,
+            called,
+            announced,
+            spent,
+            unread,
+            finished,
+            next_seq: _,
+        } = folded;
+        self.run = run;
+        self.called = called;
+        (self.report.usage, self.report.cost) = (unread.usage, unread.cost);
+        if let Some(log) = &mut self.log {
+            log.announced = announced;
+            log.is_finished = finished.is_some();
+            (log.signature, log.spent, log.unread) = (signature, spent, unread);
+        }
+        if let Some(problem) = problem {
+            return self.end(resume(problem), true);
+        }
+        if let (Some(budget), Some(spent)) = (&self.budget, spent) {
+            budget.carry(spent);
+        }
+        if is_over {
+            return self.give_again(finished);
+        }
+        if !self.run.has_begun() {
+            return match input {
+                Some(input) => self.begin(input),
+                None => self.end(
+                    resume("what was asked was not recorded; run it anew under the same id".to_owned()),
+                    false,
+                ),
+            };
+        }
+        self.take_turns();
+        if self.run.paused().is_none() {
+            let interrupt = Interrupt::immediate("the process that worked on it ended");
+            self.record(Event::Interrupted { interrupt });
+            if let Some(log) = &mut self.log {
+                // It is not stopped here, but taken up.
+                log.held.clear();
+                log.is_stopping = false;
+            }
+        }
+        if !never_begun.is_empty() {
+            self.record(Event::NotBegun { calls: never_begun });
+        }
+        self.record(Event::Resumed { more });
+    }
+
+    /// A run that is over has the outcome that it had.
+    fn give_again(&mut self, finished: Option<Finished>) {
+        let Some(end) = self.run.ended().cloned() else {
+            return;
+        };
+        let Some(finished) = finished else {
+            // Its hooks have not seen it to the end.
+            return self.finish_run(end);
+        };
+        let Finished {
+            state: _,
+            overshoot,
+            observer_failures,
+            response,
+            veto,
+        } = finished;
+        self.hooks = None;
+        self.report.overshoot = overshoot;
+        self.report.observer_failures = observer_failures;
+        match (end, veto) {
+            (_, Some(veto)) => self.end(Err(Error::Vetoed(veto)), false),
+            (End::Completed { response: answer, .. }, None) => self.complete(*response.unwrap_or(answer)),
+            (end, None) => self.finish_run(end),
+        }
+    }
+}
