@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
-use crate::runs::args::RunsCommand;
+use crate::runs::args::{ResumeArgs, RunName, RunsCommand, StoreArgs};
 
 /// Ask a model about files, chat with it, and see which models are at hand.
 ///
@@ -59,9 +59,9 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct AskArgs {
-    /// The question
-    #[arg(value_parser = not_blank)]
-    pub(crate) question: String,
+    /// The question; with --resume one that follows, or none to go on with the one before
+    #[arg(value_parser = not_blank, required_unless_present = "resume")]
+    pub(crate) question: Option<String>,
     /// Files and folders to answer from; without any, standard input is the document if it is not a terminal
     #[arg(value_hint = ValueHint::AnyPath)]
     pub(crate) paths: Vec<PathBuf>,
@@ -73,6 +73,8 @@ pub(crate) struct AskArgs {
     pub(crate) stream: bool,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+    #[command(flatten)]
+    pub(crate) durable: DurableArgs,
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +84,38 @@ pub(crate) struct ChatArgs {
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+    #[command(flatten)]
+    pub(crate) durable: DurableArgs,
+}
+
+/// Whether a run is kept, and which one goes on.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DurableArgs {
+    /// Keep the run, so that it goes on after whatever ends it (--resume); LEVEL says what it survives
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, value_enum)]
+    #[arg(default_missing_value = "process-safe")]
+    pub(crate) durable: Option<Level>,
+    /// Go on with a run that was kept: its id, a unique beginning or end of it, or `last`
+    #[arg(long, value_name = "RUN")]
+    pub(crate) resume: Option<RunName>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// What of a run survives what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// Nothing is kept
+    None,
+    /// The end of the run, if it has one
+    #[value(alias = "finish", alias = "on_finish")]
+    OnFinish,
+    /// kill -9, after every step
+    #[value(alias = "process", alias = "process_safe")]
+    ProcessSafe,
+    /// A power cut, after every step
+    #[value(alias = "power", alias = "power_safe")]
+    PowerSafe,
 }
 
 #[derive(Debug, Args)]
@@ -111,7 +145,7 @@ pub(crate) struct LintArgs {
 }
 
 /// What `ask` and `chat` have in common.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct RunArgs {
     /// The model, as PROVIDER/MODEL (openai/gpt-5-mini, ollama/llama3.2:1b), PROVIDER, or `offline`
     #[arg(long, short, value_parser = not_blank)]
@@ -146,6 +180,31 @@ pub(crate) struct RunArgs {
     /// Say nothing but the answer and errors (and that the offline model answers, if nobody asked for it)
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+impl AskArgs {
+    /// The same as `runs resume`.
+    pub(crate) fn resumed(&self, name: &RunName) -> ResumeArgs {
+        let Self {
+            question: _,
+            paths,
+            json,
+            stream,
+            run,
+            durable,
+        } = self;
+        ResumeArgs {
+            name: name.clone(),
+            paths: paths.clone(),
+            resolve: Vec::new(),
+            not_carried_out: Vec::new(),
+            take_over: false,
+            json: *json,
+            stream: *stream,
+            run: run.clone(),
+            store: durable.store.clone(),
+        }
+    }
 }
 
 impl RunArgs {

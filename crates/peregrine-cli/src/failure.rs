@@ -237,6 +237,11 @@ impl From<AgentError> for Failure {
             AgentError::Model(error) => Self::Model(error),
             AgentError::Limit(reached) => Self::Limit(reached.into()),
             AgentError::Interrupted(_) => Self::Interrupted,
+            AgentError::Checkpoints(error) => Self::Store(error),
+            AgentError::Config(problem) => Self::Local {
+                kind: ErrorKind::InvalidRequest,
+                message: problem.to_string(),
+            },
             // Of what the command does not use: signatures, guards, memories, windows, tools that end a run.
             other => Self::internal(&other.to_string()),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use peregrine::RunEvent;
 use peregrine::agent::{CalledTool, RunReport};
-use peregrine::core::{ChatEvent, ChatResponse, Cost, Usage};
+use peregrine::core::{ChatEvent, ChatResponse, Cost, RunId, Usage};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,15 +13,17 @@ use crate::model::Chosen;
 
 /// The answer, and how it came about.
 pub(crate) fn answer(
-    chosen: &Chosen,
+    chosen: Option<&Chosen>,
+    run: Option<RunId>,
     response: &ChatResponse,
     report: &RunReport,
     elapsed: Duration,
 ) -> String {
     to_line(&Answer {
         answer: &response.message.text(),
-        model: &chosen.name(),
-        why: &chosen.why,
+        run,
+        model: chosen.map(Chosen::name),
+        why: chosen.map(|chosen| chosen.why.as_str()),
         usage: report.usage,
         cost: report.cost.into(),
         steps: report.steps,
@@ -34,12 +36,14 @@ pub(crate) fn answer(
 /// What went wrong, and what was done before.
 pub(crate) fn failure(
     failure: &Failure,
+    run: Option<RunId>,
     chosen: Option<&Chosen>,
     report: Option<&RunReport>,
     elapsed: Duration,
 ) -> String {
     to_line(&Failed {
         error: Problem::of(failure),
+        run,
         model: chosen.map(Chosen::name),
         steps: report.map_or(0, |report| report.steps),
         tool_calls: report.map_or_else(Vec::new, called),
@@ -59,10 +63,11 @@ pub(crate) fn problem(failure: &Failure) -> String {
 }
 
 /// Which model answers: the first line of a stream.
-pub(crate) fn model(chosen: &Chosen) -> String {
+pub(crate) fn model(chosen: &Chosen, run: Option<RunId>) -> String {
     to_line(&Line::Model {
         model: &chosen.name(),
         why: &chosen.why,
+        run,
     })
 }
 
@@ -103,6 +108,8 @@ enum Line<'l> {
     Model {
         model: &'l str,
         why: &'l str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        run: Option<RunId>,
     },
     Step {
         step: u32,
@@ -123,8 +130,14 @@ enum Line<'l> {
 #[derive(Serialize)]
 struct Answer<'a> {
     answer: &'a str,
-    model: &'a str,
-    why: &'a str,
+    /// Under which it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<RunId>,
+    /// Not there if nobody was asked, because the run was over before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
     usage: Option<Usage>,
     cost: Price,
     steps: u32,
@@ -136,6 +149,8 @@ struct Answer<'a> {
 #[derive(Serialize)]
 struct Failed<'a> {
     error: Problem<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<RunId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
     steps: u32,

@@ -8,6 +8,9 @@
 //! | `run`, `view` | one run of the agent, followed to its end, and what is shown of it |
 //! | `files` | read-only tools confined to the given paths |
 //! | `model` | which model answers, and why |
+//! | `chat_log` | the journal of a chat |
+//! | `keep` | runs that are kept while they go on |
+//! | `command` | with what a kept run was asked, sealed |
 //! | `prompt` | what the model is told |
 //! | `output`, `json` | what people see, what programs see |
 //! | `interrupt`, `failure` | Ctrl-C, and what can go wrong |
@@ -15,10 +18,13 @@
 mod args;
 mod ask;
 mod chat;
+mod chat_log;
+mod command;
 mod failure;
 mod files;
 mod interrupt;
 mod json;
+mod keep;
 mod lint;
 mod model;
 mod models;

@@ -6,18 +6,21 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use peregrine::agent::run::More;
 use peregrine::agent::{RunReport, Unstreamed};
+use peregrine::checkpoints::RunKey;
 use peregrine::core::{Middleware, Result as ModelResult};
 use peregrine::tools::{Canceller, Registry};
 use peregrine::{
-    Agent, BudgetLimits, ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Input, Limits,
-    RunError, RunEvent, RunOutput, Sampling,
+    Agent, BudgetLimits, ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Input, Limits, OnLimit,
+    RunError, RunEvent, RunOutput, RunStream, Sampling,
 };
 use tokio::sync::mpsc;
 
 use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
+use crate::keep::Kept;
 use crate::model::Chosen;
 use crate::view::View;
 
@@ -78,6 +81,7 @@ impl Runner {
         run: &RunArgs,
         left: Duration,
         asking: Asking,
+        kept: Option<&Kept>,
     ) -> Self {
         let (sender, watched) = mpsc::channel(WATCHED_EVENTS);
         let model = chosen.model.clone();
@@ -85,6 +89,18 @@ impl Runner {
             Asking::Whole => Agent::new(model.layered(Unstreamed)),
             Asking::Streamed => Agent::new(model),
             Asking::Watched => Agent::new(model.layered(Watch(sender))),
+        };
+        let agent = match kept {
+            None => agent,
+            // A bound stops a run that is kept, and more of it lets it go on.
+            Some(kept) => agent
+                .with_settings(ChatRequest {
+                    metadata: kept.labels.clone(),
+                    ..ChatRequest::default()
+                })
+                .with_scope(kept.key.scope.clone())
+                .with_checkpoints(kept.checkpoints.clone())
+                .with_on_limit(OnLimit::Pause),
         };
         let mut agent = agent
             .with_tools(tools)
@@ -117,15 +133,51 @@ impl Runner {
     ///
     /// Dropping the future stops the call to the model and the tools.
     pub(crate) async fn run(
-        mut self,
+        self,
         input: Input,
         view: &mut View<'_>,
         interrupts: &mut Interrupts,
     ) -> Result<RunOutput, Unanswered> {
         let canceller = Canceller::new();
-        let mut events = self
-            .agent
-            .run_stream(input.with_cancellation(canceller.cancellation()));
+        let input = input.with_cancellation(canceller.cancellation());
+        let events = self.agent.run_stream(input);
+        self.follow(events, &canceller, view, interrupts).await
+    }
+
+    /// Goes on with a run that was kept, with more of its bounds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runner::run`]; also that it cannot be loaded, or is somebody else's.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Runner::run`].
+    pub(crate) async fn go_on(
+        self,
+        run: &RunKey,
+        more: More,
+        takes_over: bool,
+        view: &mut View<'_>,
+        interrupts: &mut Interrupts,
+    ) -> Result<RunOutput, Unanswered> {
+        let canceller = Canceller::new();
+        let stored = self.agent.load(run).await.map_err(Failure::from)?;
+        let mut stored = stored.with_cancellation(canceller.cancellation());
+        if takes_over {
+            stored = stored.with_take_over();
+        }
+        self.follow(stored.resume_stream(more), &canceller, view, interrupts)
+            .await
+    }
+
+    async fn follow(
+        mut self,
+        mut events: RunStream,
+        canceller: &Canceller,
+        view: &mut View<'_>,
+        interrupts: &mut Interrupts,
+    ) -> Result<RunOutput, Unanswered> {
         loop {
             tokio::select! {
                 biased;

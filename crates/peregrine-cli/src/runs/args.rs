@@ -7,6 +7,8 @@ use clap::{ArgGroup, Args, Subcommand, ValueHint};
 use peregrine::checkpoints::RunKey;
 use peregrine::core::{RunId, Scope, Secret};
 
+use crate::args::RunArgs;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunsCommand {
     /// List runs, the newest first
@@ -14,6 +16,12 @@ pub(crate) enum RunsCommand {
     List(ListArgs),
     /// Show the records of a run
     Show(ShowArgs),
+    /// Go on with a run that was kept
+    ///
+    /// The same model, address and files answer as before, if this user asked (what a journal says of them counts only with
+    /// this user's seal); else they are given again. What was done is not done again; a run that is over gives the answer
+    /// that it had.
+    Resume(Box<ResumeArgs>),
     /// Read everything of one run, or of all, and say what is damaged
     ///
     /// Damage is named by file (or row) and offset; the exit status is 3 then. An end that a crash left unfinished is told
@@ -82,6 +90,34 @@ pub(crate) struct ShowArgs {
     /// Print a JSON object for each record
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// The run: its id, a unique beginning or end of it, or `last`
+    pub(crate) name: RunName,
+    /// Files and folders to answer from [default: those of before]
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Say what came of a tool call that is in doubt, as the model will be told it: 3="paid, receipt 17"
+    #[arg(long, value_name = "CALL=RESULT", value_parser = resolution)]
+    pub(crate) resolve: Vec<(u64, String)>,
+    /// Say that a tool call that is in doubt was not carried out; it is made when the run goes on
+    #[arg(long, value_name = "CALL")]
+    pub(crate) not_carried_out: Vec<u64>,
+    /// Take the run from whoever works on it and is known to hang
+    #[arg(long)]
+    pub(crate) take_over: bool,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print the answer as it arrives (the default on a terminal); with --json, a line for each event
+    #[arg(long)]
+    pub(crate) stream: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }
@@ -205,6 +241,12 @@ impl std::str::FromStr for RunName {
 pub(crate) enum ImportId {
     New,
     Given(RunId),
+}
+
+fn resolution(text: &str) -> Result<(u64, String), String> {
+    text.split_once('=')
+        .and_then(|(call, result)| Some((call.parse().ok()?, result.to_owned())))
+        .ok_or_else(|| "a call's number and its result are expected, such as 3=\"it was sent\"".to_owned())
 }
 
 fn import_id(text: &str) -> Result<ImportId, String> {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `args` | the command line as data |
 //! | `store` | which store, and which run of it |
-//! | `list`, `show`, `verify`, `diff`, `transfer`, `prune` | the verbs; `transfer` is export and import |
+//! | `list`, `show`, `resume`, `verify`, `diff`, `transfer`, `prune` | the verbs; `transfer` is export and import |
 //! | `text` | times, sizes and payloads, for people |
 //!
 //! Invariant: what is shown of a payload cannot drive a terminal, in text and in JSON.
@@ -13,6 +13,7 @@ pub(crate) mod args;
 mod diff;
 mod list;
 mod prune;
+pub(crate) mod resume;
 mod show;
 pub(crate) mod store;
 mod text;
@@ -39,6 +40,8 @@ pub(crate) async fn runs(command: &RunsCommand, console: &mut Console) -> Result
     let (is_json, ended) = match command {
         RunsCommand::List(args) => (args.json, list::list(args, console).await),
         RunsCommand::Show(args) => (args.json, show::show(args, console).await),
+        // Prints its own failures.
+        RunsCommand::Resume(args) => (false, resume::resume(args, console).await),
         RunsCommand::Verify(args) => (args.json, verify::verify(args, console).await),
         RunsCommand::Diff(args) => (args.json, diff::diff(args, console).await),
         RunsCommand::Export(args) => (false, transfer::export(args, console).await),
@@ -59,7 +62,7 @@ fn json_line(console: &mut Console, value: &Value) -> Result<(), Failure> {
 }
 
 /// An id that no run has: the time, and what the system gives to seed hash maps.
-fn new_id() -> RunId {
+pub(crate) fn new_id() -> RunId {
     let mut random = [0; 10];
     let halves = [
         RandomState::new().hash_one(0_u8),

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use peregrine::ErrorKind;
-use peregrine::checkpoints::{Checkpoints, DirStore, MemoryStore, Options, RunInfo, RunKey};
+use peregrine::checkpoints::{Checkpoints, DirStore, Durability, MemoryStore, Options, RunInfo, RunKey, SqliteStore};
 use peregrine::core::{RunId, Scope, Secret};
 
 use super::args::{RunName, StoreArgs};
+use crate::command;
 use crate::failure::Failure;
 
 /// So many runs are asked for at once.
@@ -112,25 +113,36 @@ impl Runs {
 
     async fn at(place: Place, args: &StoreArgs) -> Result<Self, Failure> {
         let options = Options::default();
+        // Absolute, because the working folder may change before a file is opened again.
+        let absolute =
+            |path: &Path| std::path::absolute(path).map_err(|error| could_not_look(&place, &error));
         let checkpoints = match &place {
-            Place::Dir { path, .. } => Checkpoints::new(Arc::new(DirStore::open(path).await?), options),
-            Place::Database(url) if database(url).is_some() => {
-                Checkpoints::open(url.expose(), options).await?
+            Place::Dir { path, .. } => {
+                let store = DirStore::open(absolute(path)?).await?;
+                Checkpoints::new(Arc::new(store), options)
             }
-            Place::Database(_) => {
-                return Err(Failure::Local {
-                    kind: ErrorKind::Config,
-                    message: "the database's URL has the form sqlite:PATH or \
-                              postgres://user:password@host:port/database"
-                        .to_owned(),
-                });
-            }
+            Place::Database(url) => match database(url) {
+                Some(Database::Sqlite(path)) => {
+                    let store = SqliteStore::open(absolute(path)?).await?;
+                    Checkpoints::new(Arc::new(store), options)
+                }
+                Some(Database::Postgres) => Checkpoints::open(url.expose(), options).await?,
+                None => return Err(no_database()),
+            },
         };
         Ok(Self {
             checkpoints,
             scope: args.scope.clone(),
             place,
         })
+    }
+
+    /// The same runs, kept so durably.
+    pub(crate) fn with_durability(self, durability: Durability) -> Self {
+        Self {
+            checkpoints: self.checkpoints.with_durability(durability),
+            ..self
+        }
     }
 
     /// Where they are, for a person.
@@ -221,6 +233,14 @@ impl Runs {
     }
 }
 
+fn no_database() -> Failure {
+    Failure::Local {
+        kind: ErrorKind::Config,
+        message: "the database's URL has the form sqlite:PATH or postgres://user:password@host:port/database"
+            .to_owned(),
+    }
+}
+
 fn could_not_look(place: &Place, error: &std::io::Error) -> Failure {
     match Failure::io(error) {
         Failure::Local { kind, message } => Failure::Local {
@@ -232,7 +252,7 @@ fn could_not_look(place: &Place, error: &std::io::Error) -> Failure {
 }
 
 fn place(args: &StoreArgs, variable: impl Fn(&str) -> Option<OsString>) -> Result<Place, Failure> {
-    let set = |name| variable(name).filter(|value| !value.is_empty());
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     let dir = |path: PathBuf| Place::Dir {
         path,
         is_default: false,
@@ -255,14 +275,9 @@ fn place(args: &StoreArgs, variable: impl Fn(&str) -> Option<OsString>) -> Resul
     if let Some(path) = set("PEREGRINE_RUNS_DIR") {
         return Ok(dir(path.into()));
     }
-    // A relative path there is to be ignored, the specification says.
-    let absolute = |name| set(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let data = absolute("XDG_DATA_HOME")
-        .or_else(|| absolute("LOCALAPPDATA").filter(|_| cfg!(windows)))
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
-    match data {
+    match command::data_folder(set) {
         Some(data) => Ok(Place::Dir {
-            path: data.join("peregrine").join("runs"),
+            path: data.join("runs"),
             is_default: true,
         }),
         None => Err(Failure::Local {

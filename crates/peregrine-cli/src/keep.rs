@@ -1,0 +1,229 @@
+//! Runs that are kept while they go on: `--durable` and `--resume`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use peregrine::agent::Error as AgentError;
+use peregrine::agent::durable::{RunStatus, StoredRun};
+use peregrine::checkpoints::{Checkpoints, Durability, Error as StoreError, RunKey};
+use peregrine::core::{ChatModel, ChatRequest, ChatResponse, ModelInfo, RunId};
+use peregrine::{Agent, Error, ErrorKind};
+
+use crate::args::{DurableArgs, Level, RunArgs};
+use crate::chat_log;
+use crate::command::{self, Command, Recalled};
+use crate::failure::Failure;
+use crate::output::{Console, Verbosity};
+use crate::runs::args::{RunName, StoreArgs, scope_name};
+use crate::runs::store::Runs;
+
+/// A run that is kept.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) key: RunKey,
+    /// What its journal says that no model is told.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Level {
+    fn durability(self) -> Durability {
+        match self {
+            Self::None => Durability::None,
+            Self::OnFinish => Durability::OnFinish,
+            Self::ProcessSafe => Durability::ProcessSafe,
+            Self::PowerSafe => Durability::PowerSafe,
+        }
+    }
+}
+
+impl DurableArgs {
+    /// The store for what is begun now, if it is to be kept: because that was asked for, or because what it goes on from
+    /// is.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], with what the store says.
+    pub(crate) async fn open(&self) -> Result<Option<Runs>, Failure> {
+        match (self.durable, &self.resume) {
+            (Some(Level::None), _) | (None, None) => Ok(None),
+            _ => Ok(Some(self.at_its_level(Runs::open(&self.store).await?))),
+        }
+    }
+
+    /// The same runs, kept as durably as was asked for.
+    pub(crate) fn at_its_level(&self, runs: Runs) -> Runs {
+        runs.with_durability(self.durable.unwrap_or(Level::ProcessSafe).durability())
+    }
+}
+
+impl Kept {
+    /// A run that is to begin, under an id of its own.
+    pub(crate) fn begin(runs: &Runs, id: RunId, labels: BTreeMap<String, String>) -> Self {
+        Self {
+            checkpoints: runs.checkpoints.clone(),
+            key: runs.key(id),
+            labels,
+        }
+    }
+
+    /// Whether something was asked in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be read.
+    pub(crate) async fn has_begun(&self) -> Result<bool, Failure> {
+        match look(&self.checkpoints, &self.key).await {
+            Ok(stored) => Ok(stored.status() != RunStatus::New),
+            Err(Failure::Store(StoreError::NotFound { .. })) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Says how to go on with a run that ended without an answer, if that is possible.
+    pub(crate) async fn how_to_go_on(&self, console: &mut Console) {
+        // Who cannot be told cannot go on anyway; why it failed is told elsewhere.
+        if let Ok(stored) = look(&self.checkpoints, &self.key).await
+            && !matches!(stored.status(), RunStatus::Over | RunStatus::New)
+        {
+            let run = self.key.run;
+            let note = format!("the run is kept; go on with it: peregrine runs resume {run}");
+            console.note(Verbosity::Normal, &note);
+        }
+    }
+}
+
+/// Says where a run is kept.
+pub(crate) fn announce(runs: &Runs, id: RunId, console: &mut Console) {
+    let (scope, place) = (scope_name(&runs.scope), runs.place());
+    console.note(
+        Verbosity::Normal,
+        &format!("run: {id} (of {scope}, kept in {place})"),
+    );
+}
+
+/// A run that is to be looked at.
+///
+/// # Errors
+///
+/// [`Failure`] if it is not there, cannot be read, or is no run of an agent.
+pub(crate) async fn look(checkpoints: &Checkpoints, key: &RunKey) -> Result<StoredRun, Failure> {
+    let agent = Agent::new(Nobody::new()).with_checkpoints(checkpoints.clone());
+    agent.load(key).await.map_err(|error| match error {
+        AgentError::Checkpoints(StoreError::Unsupported {
+            found: chat_log::SCHEMA,
+            ..
+        }) => invalid(format!(
+            "this is a chat; go on with it: peregrine chat --resume {}",
+            key.run
+        )),
+        error => error.into(),
+    })
+}
+
+/// A run by its name.
+///
+/// # Errors
+///
+/// As [`look`].
+pub(crate) async fn find(args: &StoreArgs, name: &RunName) -> Result<(Runs, StoredRun), Failure> {
+    let runs = Runs::find(args).await?;
+    let key = runs.named(name).await?;
+    let stored = look(&runs.checkpoints, &key).await?;
+    Ok((runs, stored))
+}
+
+/// Puts in what was said before, where nothing is said now.
+///
+/// # Errors
+///
+/// [`Failure`] if files are needed, and which they are is not this user's word.
+pub(crate) fn as_before(
+    labels: &BTreeMap<String, String>,
+    needs_files: bool,
+    paths: &mut Vec<PathBuf>,
+    run: &mut RunArgs,
+) -> Result<(), Failure> {
+    let recalled = command::recall(labels);
+    if let Recalled::Sealed(command) = &recalled
+        && run.model.is_none()
+    {
+        run.model = Some(command.model.clone());
+        if run.system.is_none() {
+            run.system.clone_from(&command.system);
+        }
+        run.temperature = run.temperature.or(command.temperature);
+        run.max_tokens = run.max_tokens.or(command.max_tokens);
+        if run.base_url.is_none() {
+            if command.secret_base_url {
+                return Err(invalid(
+                    "the address that the run was asked at is not written down, because it may hold a secret; give it \
+                     again with --base-url"
+                        .to_owned(),
+                ));
+            }
+            run.base_url.clone_from(&command.base_url);
+        }
+    }
+    if !needs_files || !paths.is_empty() {
+        return Ok(());
+    }
+    match recalled {
+        Recalled::Sealed(Command {
+            folder,
+            paths: before,
+            ..
+        }) if !before.is_empty() => {
+            for file in [&mut run.record, &mut run.replay].into_iter().flatten() {
+                *file = std::path::absolute(&*file).map_err(|error| Failure::io(&error))?;
+            }
+            // Their names are what the conversation speaks of, so they stay as they were given.
+            std::env::set_current_dir(&folder)
+                .map_err(|error| invalid(format!("could not go to {}: {error}", folder.display())))?;
+            *paths = before;
+            Ok(())
+        }
+        Recalled::Unsealed(command) => {
+            let before: Vec<_> = command
+                .paths
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            Err(invalid(format!(
+                "the run reads files, and it was not you on this machine who named them; if they may be read and sent to \
+                 the model, give them again: {} (in {})",
+                before.join(" "),
+                command.folder.display()
+            )))
+        }
+        _ => Err(invalid(
+            "the run reads files, and its journal does not say which; give them again".to_owned(),
+        )),
+    }
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::Local {
+        kind: ErrorKind::InvalidRequest,
+        message,
+    }
+}
+
+/// The model of an agent that only looks.
+struct Nobody(ModelInfo);
+
+impl Nobody {
+    fn new() -> Self {
+        Self(ModelInfo::new("none", "none"))
+    }
+}
+
+impl ChatModel for Nobody {
+    fn info(&self) -> &ModelInfo {
+        &self.0
+    }
+
+    async fn complete(&self, _: &ChatRequest) -> peregrine::Result<ChatResponse> {
+        Err(Error::invalid_request("nobody is to be asked here"))
+    }
+}
