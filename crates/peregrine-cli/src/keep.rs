@@ -75,8 +75,8 @@ impl Kept {
     pub(crate) async fn has_begun(&self) -> Result<bool, Failure> {
         match look(&self.checkpoints, &self.key).await {
             Ok(stored) => Ok(stored.status() != RunStatus::New),
-            Err(Failure::Store(StoreError::NotFound { .. })) => Ok(false),
-            Err(failure) => Err(failure),
+            Err(Looked::Failed(Failure::Store(StoreError::NotFound { .. })) | Looked::Chat) => Ok(false),
+            Err(Looked::Failed(failure)) => Err(failure),
         }
     }
 
@@ -102,22 +102,28 @@ pub(crate) fn announce(runs: &Runs, id: RunId, console: &mut Console) {
     );
 }
 
+/// Why a run cannot be looked at.
+#[derive(Debug)]
+pub(crate) enum Looked {
+    /// It is a chat.
+    Chat,
+    /// It is not there, cannot be read, or is no run of an agent.
+    Failed(Failure),
+}
+
 /// A run that is to be looked at.
 ///
 /// # Errors
 ///
-/// [`Failure`] if it is not there, cannot be read, or is no run of an agent.
-pub(crate) async fn look(checkpoints: &Checkpoints, key: &RunKey) -> Result<StoredRun, Failure> {
+/// [`Looked`].
+pub(crate) async fn look(checkpoints: &Checkpoints, key: &RunKey) -> Result<StoredRun, Looked> {
     let agent = Agent::new(Nobody::new()).with_checkpoints(checkpoints.clone());
     agent.load(key).await.map_err(|error| match error {
         AgentError::Checkpoints(StoreError::Unsupported {
             found: chat_log::SCHEMA,
             ..
-        }) => invalid(format!(
-            "this is a chat; go on with it: peregrine chat --resume {}",
-            key.run
-        )),
-        error => error.into(),
+        }) => Looked::Chat,
+        error => Looked::Failed(error.into()),
     })
 }
 
@@ -125,12 +131,18 @@ pub(crate) async fn look(checkpoints: &Checkpoints, key: &RunKey) -> Result<Stor
 ///
 /// # Errors
 ///
-/// As [`look`].
+/// [`Failure`] if there is none, or it cannot be looked at.
 pub(crate) async fn find(args: &StoreArgs, name: &RunName) -> Result<(Runs, StoredRun), Failure> {
     let runs = Runs::find(args).await?;
     let key = runs.named(name).await?;
-    let stored = look(&runs.checkpoints, &key).await?;
-    Ok((runs, stored))
+    match look(&runs.checkpoints, &key).await {
+        Ok(stored) => Ok((runs, stored)),
+        Err(Looked::Failed(failure)) => Err(failure),
+        Err(Looked::Chat) => Err(invalid(format!(
+            "this is a chat; go on with it: peregrine chat --resume {}",
+            key.run
+        ))),
+    }
 }
 
 /// Puts in what was said before, where nothing is said now.

@@ -42,7 +42,7 @@ fn to_text(left: &RunKey, right: &RunKey, found: &Diff) -> String {
                         record.seq,
                         text::time(record.at),
                         show::kind(record.kind),
-                        text::summary(&payload)
+                        text::what(record, &payload)
                     )
                 }
                 None => format!("{sign} {}  (the run ends here)\n", found.common),

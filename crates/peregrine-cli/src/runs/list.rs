@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::process::ExitCode;
 
 use comfy_table::Table;
-use peregrine::checkpoints::{Error, RunInfo, Span};
+use peregrine::agent::durable::RunStatus;
+use peregrine::checkpoints::{Error, RunInfo, RunKey, Span};
 use serde_json::{Value, json};
 
 use super::args::{ListArgs, scope_name};
@@ -15,6 +16,7 @@ use super::json_line;
 use super::store::Runs;
 use super::text;
 use crate::failure::Failure;
+use crate::keep::{self, Looked};
 use crate::output::{Console, Verbosity};
 
 /// Shows a page of runs.
@@ -82,20 +84,22 @@ struct Row {
 
 impl Row {
     async fn of(runs: &Runs, info: RunInfo) -> Result<Option<Self>, Failure> {
-        // Beyond the end: only the last segment is read, to tell where the end is.
-        let end = runs
-            .checkpoints
-            .load(&runs.key(info.run), Span::from(u64::MAX))
-            .await;
-        let held = info.holder.is_some();
-        let (state, records) = match end {
-            Ok(history) => (if held { "running" } else { "stopped" }, Some(history.next_seq)),
-            Err(Error::NotFound { .. }) => return Ok(None),
-            Err(Error::TooLarge { .. }) => ("too large", None),
-            Err(error @ (Error::Unavailable { .. } | Error::Io { .. })) => return Err(error.into()),
-            // What else can be wrong with bytes that are there.
-            Err(_) => ("damaged", None),
+        let key = runs.key(info.run);
+        let (state, records) = match keep::look(&runs.checkpoints, &key).await {
+            Ok(stored) => (state(stored.status()), Some(stored.records())),
+            Err(Looked::Failed(Failure::Store(error))) => match error {
+                Error::NotFound { .. } => return Ok(None),
+                Error::Unavailable { .. } | Error::Io { .. } => return Err(error.into()),
+                Error::TooLarge { .. } => ("too_large", None),
+                Error::Damaged(_) => ("damaged", None),
+                // Somebody else's journal, or one of a later version.
+                _ => ("foreign", end(runs, &key).await),
+            },
+            Err(Looked::Failed(failure)) => return Err(failure),
+            Err(Looked::Chat) => ("chat", end(runs, &key).await),
         };
+        // Whoever holds it is at work on it.
+        let state = if info.holder.is_some() { "running" } else { state };
         Ok(Some(Self { info, state, records }))
     }
 
@@ -119,6 +123,21 @@ impl Row {
             "origin": origin,
             "holder": holder,
         })
+    }
+}
+
+/// The number of its records.
+async fn end(runs: &Runs, key: &RunKey) -> Option<u64> {
+    // Beyond the end: only the last segment is read, to tell where the end is.
+    let end = runs.checkpoints.load(key, Span::from(u64::MAX)).await;
+    end.ok().map(|history| history.next_seq)
+}
+
+fn state(status: RunStatus) -> &'static str {
+    match status {
+        // Nobody is at work on it.
+        RunStatus::Open => "interrupted",
+        status => status.as_str(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::model::{self, Chosen};
 use crate::output::Console;
 use crate::run::{Asking, Runner, Unanswered};
 use crate::view::View;
-use crate::{ask, json};
+use crate::{ask, files, json};
 
 /// Goes on with a run.
 ///
@@ -87,10 +87,20 @@ impl Going<'_> {
             stored.resolve(CallId(*call), Resolution::NotCarriedOut).await?;
         }
         may_go_on(&stored)?;
-
-        let (mut paths, mut run) = (paths.clone(), run.clone());
         let is_over = stored.status() == RunStatus::Over;
         let spec = stored.run().spec();
+        if let Some(name) = spec.tools.keys().find(|name| !files::is_tool(name))
+            && !is_over
+        {
+            return Err(Failure::Local {
+                kind: ErrorKind::Refused,
+                message: format!(
+                    "the run has tools that are not of this command, such as {name}; go on with it where they are"
+                ),
+            });
+        }
+
+        let (mut paths, mut run) = (paths.clone(), run.clone());
         let asking = match (*json, *stream) {
             (true, true) => Asking::Watched,
             (false, true) => Asking::Streamed,
@@ -124,20 +134,6 @@ impl Going<'_> {
             let chosen = interrupts.or(model::choose(&run)).await?;
             let chosen = self.chosen.insert(chosen);
             let tools = ask::tools(&paths)?;
-            let unknown: Vec<_> = spec
-                .tools
-                .keys()
-                .filter(|name| tools.get(name).is_none())
-                .collect();
-            if let Some(name) = unknown.first() {
-                return Err(Failure::Local {
-                    kind: ErrorKind::InvalidRequest,
-                    message: format!(
-                        "the run has tools that are not of this command, such as {name}; go on with it where \
-                                      they are"
-                    ),
-                });
-            }
             ask::announce(chosen, console);
             if *json && *stream {
                 console.line(&json::model(chosen, Some(key.run)))?;

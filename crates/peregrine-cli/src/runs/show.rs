@@ -72,7 +72,7 @@ fn print(args: &ShowArgs, key: &RunKey, history: &History, console: &mut Console
             text::time(record.at),
             kind(record.kind),
             text::size(size(record)),
-            text::summary(&payload)
+            text::what(record, &payload)
         ));
         if args.full {
             let shown = serde_json::to_string_pretty(&payload).unwrap_or_default();
@@ -133,7 +133,7 @@ pub(crate) fn to_json(record: &Record, full: bool) -> Value {
         "at": text::time(record.at),
         "at_ms": record.at,
         "bytes": size(record),
-        "what": text::summary(&payload),
+        "what": text::what(record, &payload),
     });
     if !record.parts.is_empty() {
         let parts = record.parts.iter().map(|part| match part {

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use peregrine::ErrorKind;
-use peregrine::checkpoints::{Checkpoints, DirStore, Durability, MemoryStore, Options, RunInfo, RunKey, SqliteStore};
+use peregrine::checkpoints::{
+    Checkpoints, DirStore, Durability, MemoryStore, Options, RunInfo, RunKey, SqliteStore,
+};
 use peregrine::core::{RunId, Scope, Secret};
 
 use super::args::{RunName, StoreArgs};

@@ -5,6 +5,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use peregrine::agent::durable::{Announced, Entry, What};
 use peregrine::checkpoints::Record;
 use peregrine::core::UnixTime;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -77,11 +78,28 @@ pub(crate) fn payload(record: &Record) -> Value {
     }
 }
 
+/// What a record says, in a few words.
+pub(crate) fn what(record: &Record, payload: &Value) -> String {
+    let Ok(entry) = Entry::read(record) else {
+        return summary(payload);
+    };
+    let name = entry.what.name();
+    let detail = match &entry.what {
+        What::Effect(Announced::Tool { name, .. } | Announced::Approval { name, .. }) => Some(name.clone()),
+        What::Forked(forked) => Some(format!("from {} at {}", forked.from, forked.at)),
+        _ => None,
+    };
+    match detail {
+        Some(detail) => format!("{name} {}", brief(&detail, SUMMARY)),
+        None => name.to_owned(),
+    }
+}
+
 /// What a payload is about, in a few words: the name of what happened, where it has one.
 pub(crate) fn summary(payload: &Value) -> String {
     let name = |value: &Value| value.as_str().map(str::to_owned);
     let text = match payload {
-        Value::Object(map) => match ["type", "event", "kind", "role", "state"]
+        Value::Object(map) => match ["type", "chat", "event", "kind", "role", "state"]
             .iter()
             .find_map(|key| map.get(*key).and_then(name))
         {

@@ -2,14 +2,16 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use peregrine::checkpoints::{Checkpoints, Draft, Journal, Kind, Options, RunKey};
 use peregrine::core::{RunId, Scope, UnixTime};
+use peregrine_testkit::server::LlmServer;
 use peregrine_testkit::service;
 use serde_json::Value;
 
-use crate::run::{Ran, World};
+use crate::run::{Ran, World, against};
 
 /// A store, and a folder to run the binary in.
 pub(crate) struct Kept {
@@ -22,7 +24,7 @@ pub(crate) struct Kept {
 impl Kept {
     /// In a directory.
     pub(crate) fn in_dir() -> Self {
-        let world = World::new();
+        let world = at_home();
         let path = world.path().join("kept").display().to_string();
         Self {
             uri: format!("dir:{path}"),
@@ -34,7 +36,7 @@ impl Kept {
 
     /// In an SQLite file.
     pub(crate) fn in_sqlite() -> Self {
-        let world = World::new();
+        let world = at_home();
         let uri = format!("sqlite:{}", world.path().join("runs.db").display());
         Self {
             flags: ["--database-url".to_owned(), uri.clone()],
@@ -49,7 +51,7 @@ impl Kept {
         let schema = Schema::new(server);
         let uri = schema.url();
         Self {
-            world: World::new(),
+            world: at_home(),
             flags: ["--database-url".to_owned(), uri.clone()],
             uri,
             _schema: Some(schema),
@@ -78,6 +80,21 @@ impl Kept {
     pub(crate) fn arguments(&self, arguments: &[&str]) -> Vec<String> {
         let given = arguments.iter().map(|argument| (*argument).to_owned());
         given.chain(self.flags.iter().cloned()).collect()
+    }
+
+    /// The same store, for a user with another folder of data, somewhere else.
+    pub(crate) fn for_somebody_else(&self) -> (World, [String; 2]) {
+        (at_home(), self.flags.clone())
+    }
+
+    /// Starts a command against a server.
+    pub(crate) fn start(&self, server: &LlmServer, arguments: &[&str]) -> Child {
+        let arguments = against(server, arguments);
+        let arguments = arguments.into_iter().chain(self.flags.iter().cloned());
+        self.world
+            .command(&arguments.collect::<Vec<_>>())
+            .spawn()
+            .unwrap()
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
@@ -116,6 +133,13 @@ impl Kept {
         });
         key.run
     }
+}
+
+/// A world whose user has a folder of data.
+fn at_home() -> World {
+    let world = World::new();
+    let home = world.path().join("home").display().to_string();
+    world.with_variable("HOME", &home)
 }
 
 /// The lines of an output as JSON.

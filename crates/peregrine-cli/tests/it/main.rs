@@ -4,6 +4,10 @@
 mod ask;
 mod chat;
 mod confinement;
+#[cfg(unix)]
+mod durable;
+#[cfg(unix)]
+mod durable_chat;
 mod json;
 mod kept;
 mod lint;

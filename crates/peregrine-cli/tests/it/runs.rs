@@ -36,7 +36,7 @@ fn a_page_of_runs_is_listed_the_newest_first() {
         let row = &page["runs"][0];
         assert_eq!(row["origin"], json!({"run": ids[0], "at": 2}));
         // Two shared ones, the marker, and its own.
-        assert_eq!((&row["records"], &row["state"]), (&json!(4), &json!("stopped")));
+        assert_eq!((&row["records"], &row["state"]), (&json!(4), &json!("foreign")));
         assert_eq!(row["scope"], "local");
         assert!(row["bytes"].as_u64().unwrap() > 20, "{row}");
 
