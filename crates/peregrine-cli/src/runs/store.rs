@@ -314,7 +314,7 @@ mod tests {
             ("PEREGRINE_DATABASE_URL", "sqlite:runs.db"),
             ("PEREGRINE_RUNS_DIR", "kept"),
             ("XDG_DATA_HOME", "/data"),
-            ("HOME", "/home/me"),
+            ("HOME", "/me"),
         ];
         let place = |dir, url, from: usize| chosen(dir, url, &all[from..]).unwrap();
         assert_eq!(place(Some("here"), None, 0), "here");
@@ -322,11 +322,11 @@ mod tests {
         assert_eq!(place(None, None, 0), "runs.db");
         assert_eq!(place(None, None, 1), "kept");
         assert_eq!(place(None, None, 2), "/data/peregrine/runs");
-        assert_eq!(place(None, None, 3), "/home/me/.local/share/peregrine/runs");
-        let relative = [("XDG_DATA_HOME", "data"), ("HOME", "/home/me")];
+        assert_eq!(place(None, None, 3), "/me/.local/share/peregrine/runs");
+        let relative = [("XDG_DATA_HOME", "data"), ("HOME", "/me")];
         assert_eq!(
             chosen(None, None, &relative).unwrap(),
-            "/home/me/.local/share/peregrine/runs"
+            "/me/.local/share/peregrine/runs"
         );
         assert!(chosen(None, None, &[]).is_err());
     }
