@@ -435,6 +435,18 @@ impl Agent {
         }
     }
 
+    /// How many models it has.
+    #[cfg(feature = "checkpoints")]
+    pub(crate) fn models(&self) -> usize {
+        self.0.models.len()
+    }
+
+    /// The rules of its untyped runs.
+    #[cfg(feature = "checkpoints")]
+    pub(crate) fn ready_rules(&self) -> Arc<RunSpec> {
+        self.0.ready_spec(None)
+    }
+
     pub(crate) fn driver(&self, start: Start, streaming: bool) -> Result<Driver, RunError> {
         Driver::new(Setup {
             inner: Arc::clone(&self.0),

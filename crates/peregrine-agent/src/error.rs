@@ -69,6 +69,10 @@ pub enum Error {
     #[cfg(feature = "checkpoints")]
     #[error("the run's journal: {0}")]
     Checkpoints(#[from] peregrine_checkpoints::Error),
+    /// A replay came to something else than what is recorded.
+    #[cfg(feature = "checkpoints")]
+    #[error(transparent)]
+    Diverged(Box<crate::durable::Divergence>),
 }
 
 /// How an agent is set up wrongly.
@@ -165,6 +169,8 @@ impl Error {
             Self::InDoubt(_) => "in_doubt",
             #[cfg(feature = "checkpoints")]
             Self::Checkpoints(error) => error.code(),
+            #[cfg(feature = "checkpoints")]
+            Self::Diverged(_) => "diverged",
         }
     }
 

@@ -22,13 +22,13 @@ use std::time::Duration;
 use peregrine_checkpoints::{Draft, Durability, Error as StoreError, Journal, Kind};
 use peregrine_core::{ChatModel as _, ChatResponse, Cost, Message, RunId, Scope, Usage};
 
-use super::start::{Start, unfit};
+use super::start::Start;
 use super::{Driver, Sleep};
 use crate::agent::Inner;
 use crate::budget::{Resource, Spent};
 use crate::durable::digest::{Digest, Requests};
-use crate::durable::fold::{Folded, StateRef, Unread, settles, state_digest};
-use crate::durable::open::{self, Opened, Opening};
+use crate::durable::fold::{StateRef, Unread, forget, settles, state_digest};
+use crate::durable::open::{self, Opening};
 use crate::durable::record::{Announced, Finished, Note, SCHEMA, SignatureId, begun};
 use crate::error::{ConfigProblem, Error, RunError};
 use crate::run::{CallId, Effect, End, Event, Interrupt};
@@ -40,33 +40,33 @@ type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A run's journal, and what waits for it.
 pub(super) struct Log {
-    stage: Stage,
+    pub(super) stage: Stage,
     /// The records that are not handed to the journal yet.
-    drafts: Vec<Draft>,
+    pub(super) drafts: Vec<Draft>,
     /// What is to be performed once those are acknowledged.
-    held: VecDeque<Effect>,
+    pub(super) held: VecDeque<Effect>,
     /// What is to be performed once those are acknowledged that are being written.
-    writing: VecDeque<Effect>,
+    pub(super) writing: VecDeque<Effect>,
     /// The calls that were announced and have no result, with their idempotency keys.
-    announced: BTreeMap<CallId, String>,
-    requests: Requests,
-    signature: Option<SignatureId>,
+    pub(super) announced: BTreeMap<CallId, String>,
+    pub(super) requests: Requests,
+    pub(super) signature: Option<SignatureId>,
     /// What the run's budget had spent when that was noted last.
-    spent: Option<Spent>,
-    unread: Unread,
+    pub(super) spent: Option<Spent>,
+    pub(super) unread: Unread,
     /// The calls that were announced, and then were not begun because something stopped them.
-    stopped: Vec<CallId>,
+    pub(super) stopped: Vec<CallId>,
     /// Whether the end is noted.
-    is_finished: bool,
+    pub(super) is_finished: bool,
     /// Whether the state cannot be written as a snapshot.
-    is_too_deep: bool,
+    pub(super) is_too_deep: bool,
     /// Whether the run was told to stop, so that the store is not waited for for ever.
-    is_stopping: bool,
+    pub(super) is_stopping: bool,
     /// Ends the wait for the store.
-    grace: Option<Sleep>,
+    pub(super) grace: Option<Sleep>,
 }
 
-enum Stage {
+pub(super) enum Stage {
     Opening(Opening),
     Idle(Box<Journal>),
     Writing(Work<(Box<Journal>, Result<(), StoreError>)>),
@@ -104,7 +104,7 @@ impl Log {
                 open::take_up(checkpoints.clone(), key()?, resumption.run.clone(), *more)
             }
             Start::Stored(stored, _) => open::resume((**stored).clone()),
-            Start::Begun(..) => return Ok(None),
+            Start::Begun(..) | Start::Replayed(_) => return Ok(None),
         };
         Ok(Some(Box::new(Self {
             stage: Stage::Opening(opening),
@@ -243,9 +243,7 @@ impl Driver {
             return;
         };
         if journal.snapshot_due() && !log.is_finished && !log.is_too_deep && self.run.has_begun() {
-            let begun = self.run.begun();
-            log.announced
-                .retain(|call, _| begun.contains(call) || self.run.tool_call(*call).is_some());
+            forget(&mut log.announced, &self.run);
             let id = self.run.take_id();
             let state = StateRef {
                 run: &self.run,
@@ -353,7 +351,7 @@ impl Driver {
         }
     }
 
-    fn draft(&mut self, draft: Result<Draft, StoreError>) {
+    pub(super) fn draft(&mut self, draft: Result<Draft, StoreError>) {
         match (draft, &mut self.log) {
             (Ok(draft), Some(log)) => log.drafts.push(draft),
             (Err(error), _) => self.leave(Error::Checkpoints(error)),
@@ -366,20 +364,17 @@ impl Driver {
         if let Effect::Cancel { calls } = &effect {
             return self.cancel(calls);
         }
+        if let Effect::RejectTool { task, .. } = &effect {
+            // A snapshot may be written before it is told.
+            self.called(task, false);
+        }
         let Some(log) = self.log.as_deref_mut() else {
             return;
         };
         let announced = match &effect {
             Effect::CallModel(asked) => {
                 log.announced.insert(asked.call, String::new());
-                Some(Announced::Model {
-                    call: asked.call,
-                    thread: asked.thread,
-                    turn: asked.turn,
-                    model: asked.model,
-                    form: asked.form,
-                    request: log.requests.digest(asked),
-                })
+                Some(Announced::model(asked, &mut log.requests))
             }
             Effect::CallTool(task) => {
                 let known = log.announced.get(&task.call).filter(|key| !key.is_empty());
@@ -445,18 +440,20 @@ impl Driver {
     }
 
     pub(super) fn note_begun(&mut self, input: &[Message]) {
-        let has_hooks = self.hooks.is_some();
-        let Some(log) = &mut self.log else {
-            return;
-        };
-        log.signature = self.signature.as_deref().map(SignatureId::of);
+        if self.log.is_some() {
+            let input = self.hooks.is_some().then(|| input.to_vec());
+            let spec = std::sync::Arc::clone(self.run.spec());
+            self.note_rules(&spec, input);
+        }
+    }
+
+    pub(super) fn note_rules(&mut self, spec: &crate::run::RunSpec, input: Option<Vec<Message>>) {
+        let signature = self.signature.as_deref().map(SignatureId::of);
         let models = self.inner.models.iter().map(|model| model.info().to_string());
-        let draft = begun(
-            self.run.spec(),
-            log.signature.clone(),
-            models.collect(),
-            has_hooks.then(|| input.to_vec()),
-        );
+        let draft = begun(spec, signature.clone(), models.collect(), input);
+        if let Some(log) = &mut self.log {
+            log.signature = signature;
+        }
         self.draft(draft);
     }
 
@@ -500,130 +497,5 @@ impl Driver {
             veto,
         };
         self.draft(Note::Finished(finished).draft());
-    }
-}
-
-/// Going on.
-impl Driver {
-    fn opened(&mut self, opened: Opened) {
-        let Opened { journal, stored } = opened;
-        if let Some(log) = &mut self.log {
-            log.stage = Stage::Idle(Box::new(journal));
-        }
-        if let Some(stored) = stored {
-            if stored.is_new {
-                self.adopt(&stored.folded);
-            }
-            self.go_on(stored.folded, stored.more);
-        }
-    }
-
-    /// The first records of a run that was not journalled until now.
-    fn adopt(&mut self, folded: &Folded) {
-        let signature = self.signature.as_deref().map(SignatureId::of);
-        let models = self.inner.models.iter().map(|model| model.info().to_string());
-        let draft = begun(folded.spec(), signature, models.collect(), None);
-        self.draft(draft);
-        self.draft(folded.snapshot().draft());
-    }
-
-    fn go_on(&mut self, folded: Folded, more: crate::run::More) {
-        let resume = |problem: String| Err(Error::Config(ConfigProblem::Resume { problem }));
-        if !folded.has_rules {
-            let problem = "nothing of it was recorded; run it anew, under the same id if you like".to_owned();
-            return self.end(resume(problem), false);
-        }
-        let problem = match (&folded.signature, self.signature.as_deref().map(SignatureId::of)) {
-            (Some(recorded), Some(given)) if *recorded != given => Some(format!(
-                "it was begun with the signature `{}`, and `{}` is another one, or was changed since",
-                recorded.name, given.name
-            )),
-            _ => None,
-        };
-        let is_over = folded.run.ended().is_some();
-        let is_typed = self.signature.is_some();
-        let problem = problem.or_else(|| match is_over && !is_typed {
-            true => None,
-            false => unfit(&folded.run, &self.inner, is_typed),
-        });
-        let never_begun = folded.never_begun();
-        let Folded {
-            run,
-            signature,
-            input,
-            has_rules: _,
-            called,
-            announced,
-            spent,
-            unread,
-            finished,
-            next_seq: _,
-        } = folded;
-        self.run = run;
-        self.called = called;
-        (self.report.usage, self.report.cost) = (unread.usage, unread.cost);
-        if let Some(log) = &mut self.log {
-            log.announced = announced;
-            log.is_finished = finished.is_some();
-            (log.signature, log.spent, log.unread) = (signature, spent, unread);
-        }
-        if let Some(problem) = problem {
-            return self.end(resume(problem), true);
-        }
-        if let (Some(budget), Some(spent)) = (&self.budget, spent) {
-            budget.carry(spent);
-        }
-        if is_over {
-            return self.give_again(finished);
-        }
-        if !self.run.has_begun() {
-            return match input {
-                Some(input) => self.begin(input),
-                None => self.end(
-                    resume("what was asked was not recorded; run it anew under the same id".to_owned()),
-                    false,
-                ),
-            };
-        }
-        self.take_turns();
-        if self.run.paused().is_none() {
-            let interrupt = Interrupt::immediate("the process that worked on it ended");
-            self.record(Event::Interrupted { interrupt });
-            if let Some(log) = &mut self.log {
-                // It is not stopped here, but taken up.
-                log.held.clear();
-                log.is_stopping = false;
-            }
-        }
-        if !never_begun.is_empty() {
-            self.record(Event::NotBegun { calls: never_begun });
-        }
-        self.record(Event::Resumed { more });
-    }
-
-    /// A run that is over has the outcome that it had.
-    fn give_again(&mut self, finished: Option<Finished>) {
-        let Some(end) = self.run.ended().cloned() else {
-            return;
-        };
-        let Some(finished) = finished else {
-            // Its hooks have not seen it to the end.
-            return self.finish_run(end);
-        };
-        let Finished {
-            state: _,
-            overshoot,
-            observer_failures,
-            response,
-            veto,
-        } = finished;
-        self.hooks = None;
-        self.report.overshoot = overshoot;
-        self.report.observer_failures = observer_failures;
-        match (end, veto) {
-            (_, Some(veto)) => self.end(Err(Error::Vetoed(veto)), false),
-            (End::Completed { response: answer, .. }, None) => self.complete(*response.unwrap_or(answer)),
-            (end, None) => self.finish_run(end),
-        }
     }
 }

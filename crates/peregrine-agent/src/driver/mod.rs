@@ -12,6 +12,8 @@ mod journal;
 mod model;
 mod ops;
 mod start;
+#[cfg(feature = "checkpoints")]
+mod taken_up;
 mod tool;
 #[cfg(not(feature = "checkpoints"))]
 mod unjournalled;
@@ -42,7 +44,7 @@ pub(crate) use end::typed;
 use journal::Log;
 use ops::{Done, MAX_OPS, Ops, Outcome, Read, Told};
 #[cfg(feature = "checkpoints")]
-pub(crate) use start::Resuming;
+pub(crate) use start::{Resuming, new_run_id};
 pub(crate) use start::{Setup, Start, run_id};
 #[cfg(not(feature = "checkpoints"))]
 use unjournalled::Log;

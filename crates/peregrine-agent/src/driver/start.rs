@@ -36,6 +36,9 @@ pub(crate) enum Start {
     /// It is in a store, and goes on.
     #[cfg(feature = "checkpoints")]
     Stored(Box<crate::durable::open::StoredStart>, Resuming),
+    /// It is over, and its outcome is wanted once more.
+    #[cfg(feature = "checkpoints")]
+    Replayed(Box<crate::durable::fold::Folded>),
     /// It was begun elsewhere, and this is what it asks for next.
     Begun(Box<Run>, RunId, Vec<Effect>),
 }
@@ -48,11 +51,13 @@ impl Start {
             Self::Begun(_, id, _) => *id,
             #[cfg(feature = "checkpoints")]
             Self::Stored(stored, _) => stored.key.run,
+            #[cfg(feature = "checkpoints")]
+            Self::Replayed(folded) => folded.run.id().unwrap_or_else(new_run_id),
             Self::Resumed(resumption, _) => resumption.run.id().unwrap_or_else(new_run_id),
         });
         match self {
             #[cfg(feature = "checkpoints")]
-            Self::Stored(..) => RunError::new(error, report),
+            Self::Stored(..) | Self::Replayed(_) => RunError::new(error, report),
             Self::New(_) | Self::Begun(..) => RunError::new(error, report),
             Self::Resumed(resumption, _) => {
                 let run = &resumption.run;
@@ -70,7 +75,7 @@ pub(crate) fn run_id(input: &Input) -> RunId {
     input.run_id.unwrap_or_else(new_run_id)
 }
 
-fn new_run_id() -> RunId {
+pub(crate) fn new_run_id() -> RunId {
     let mut random = [0; 10];
     fastrand::fill(&mut random);
     RunId::from_parts(SystemClock.unix().0, random)
@@ -125,6 +130,13 @@ impl Driver {
                 Some(stored.key.scope.clone()),
                 resuming.budget.clone(),
                 resuming.cancellation.clone(),
+            ),
+            #[cfg(feature = "checkpoints")]
+            Start::Replayed(folded) => (
+                folded.run.id().unwrap_or_else(new_run_id),
+                folded.run.spec().template.scope.clone(),
+                None,
+                Cancellation::never(),
             ),
             Start::Begun(run, id, _) => (
                 *id,
@@ -210,6 +222,8 @@ impl Driver {
             }
             #[cfg(feature = "checkpoints")]
             Start::Stored(..) => {}
+            #[cfg(feature = "checkpoints")]
+            Start::Replayed(folded) => self.replayed(*folded),
             // Its journal says where it is.
             Start::Resumed(..) if self.log.is_some() => {}
             Start::Resumed(resumption, more) => {

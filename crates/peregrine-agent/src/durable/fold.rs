@@ -97,7 +97,7 @@ pub(crate) fn state_digest(run: &mut Run) -> Digest {
 }
 
 impl Folded {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             run: Run::new(RunSpec::default()),
             signature: None,
@@ -147,7 +147,7 @@ impl Folded {
         rules: Option<RunSpec>,
     ) -> Result<Vec<Effect>, StoreError> {
         if record.kind == Kind::Snapshot && record.schema == SCHEMA {
-            self.restore(record.decode()?);
+            self.restore(record)?;
             return Ok(Vec::new());
         }
         let entry = Entry::read(record)?;
@@ -185,7 +185,8 @@ impl Folded {
         Vec::new()
     }
 
-    fn restore(&mut self, state: State) {
+    /// Begins with a snapshot.
+    pub(crate) fn restore(&mut self, record: &Record) -> Result<(), StoreError> {
         let State {
             run,
             signature,
@@ -193,7 +194,7 @@ impl Folded {
             announced,
             spent,
             unread,
-        } = state;
+        } = record.decode::<State>()?;
         *self = Self {
             run,
             signature,
@@ -204,6 +205,7 @@ impl Folded {
             unread,
             ..Self::new()
         };
+        Ok(())
     }
 
     fn event(&mut self, event: Event) -> Vec<Effect> {
@@ -248,6 +250,15 @@ impl Folded {
         begun.filter(|call| !self.announced.contains_key(call)).collect()
     }
 
+    /// The payload of a snapshot that is taken here.
+    pub(crate) fn snapshot_payload(&mut self) -> Result<bytes::Bytes, StoreError> {
+        forget(&mut self.announced, &self.run);
+        let id = self.run.take_id();
+        let draft = self.snapshot().draft();
+        self.run.give_id(id);
+        draft.map(|draft| draft.payload)
+    }
+
     pub(crate) fn snapshot(&self) -> StateRef<'_> {
         StateRef {
             run: &self.run,
@@ -258,6 +269,12 @@ impl Folded {
             unread: self.unread,
         }
     }
+}
+
+/// Forgets of the announced calls those that the run does not wait for any more.
+pub(crate) fn forget(announced: &mut BTreeMap<CallId, String>, run: &Run) {
+    let begun = run.begun();
+    announced.retain(|call, _| begun.contains(call) || run.tool_call(*call).is_some());
 }
 
 /// The calls of which an event says that nothing is under way for them any more.

@@ -71,16 +71,20 @@
 //!
 //! A run whose [durability](Input::with_durability) is `None` has no journal, and costs what a run without a store costs.
 
+mod compare;
 pub(crate) mod digest;
 pub(crate) mod fold;
 pub(crate) mod fork;
 pub(crate) mod open;
 pub(crate) mod record;
+mod replay;
 mod stored;
 
+pub use compare::{Difference, RunDiff};
 pub use digest::Digest;
-pub use fork::Change;
+pub use fork::{Change, Fork};
 pub use record::{Announced, Entry, Finished, Note, SignatureId, What};
+pub use replay::{Divergence, Replayed};
 pub use stored::{InDoubt, Resolution, RunRef, RunStatus, StoredRun};
 
 #[allow(unused_imports, reason = "for the links above")]

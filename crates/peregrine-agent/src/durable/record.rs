@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::{Overshoot, Spent};
 use crate::durable::Digest;
+use crate::durable::digest::Requests;
 use crate::durable::fork::Change;
-use crate::run::{CallId, Event, Form, RunSpec, ToolTask, Veto};
+use crate::run::{CallId, Event, Form, ModelCall, RunSpec, ToolTask, Veto};
 
 /// The version of events, effects and snapshots.
 pub(crate) const SCHEMA: u32 = 1;
@@ -88,6 +89,17 @@ pub enum Announced {
 }
 
 impl Announced {
+    pub(crate) fn model(asked: &ModelCall, requests: &mut Requests) -> Self {
+        Self::Model {
+            call: asked.call,
+            thread: asked.thread,
+            turn: asked.turn,
+            model: asked.model,
+            form: asked.form,
+            request: requests.digest(asked),
+        }
+    }
+
     pub(crate) fn tool(spec: &RunSpec, task: &ToolTask, key: String) -> Self {
         let ToolCall {
             id, name, arguments, ..

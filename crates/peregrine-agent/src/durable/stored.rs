@@ -349,10 +349,11 @@ impl StoredRun {
             false => self.checkpoints.resume(&self.key).await?,
         };
         self.folded = Folded::of(&self.checkpoints, &self.key, &history).await?;
-        if self.in_doubt().iter().all(|doubt| doubt.call != call) {
+        let doubts = self.in_doubt();
+        let Some(doubt) = doubts.iter().find(|doubt| doubt.call == call) else {
             let problem = format!("the call {call} is not in doubt");
             return Err(Error::Config(ConfigProblem::Resume { problem }));
-        }
+        };
         let mut folded = self.folded.clone();
         let mut drafts = Vec::new();
         let mut take = |event: Event| -> Result<(), StoreError> {
@@ -365,10 +366,14 @@ impl StoredRun {
             take(Event::Interrupted { interrupt })?;
         }
         take(match resolution {
-            Resolution::Returned(result) => Event::ToolReturned {
-                call,
-                outcome: ToolOutcome::Returned(result),
-            },
+            Resolution::Returned(mut result) => {
+                result.call_id.clone_from(&doubt.tool_call.id);
+                result.name.clone_from(&doubt.tool_call.name);
+                Event::ToolReturned {
+                    call,
+                    outcome: ToolOutcome::Returned(result),
+                }
+            }
             Resolution::NotCarriedOut => Event::NotBegun { calls: vec![call] },
         })?;
         journal.append_all(&drafts).await?;

@@ -25,7 +25,8 @@ impl Run {
             Change::Models { models, first } => {
                 Arc::make_mut(&mut self.spec).models = models;
                 for thread in &mut self.threads {
-                    thread.model = first.min(models.saturating_sub(1));
+                    let model = first.unwrap_or(thread.model);
+                    thread.model = model.min(models.saturating_sub(1));
                 }
             }
             Change::ToolResult { call_id, result } => return self.replace_result(&call_id, &result),

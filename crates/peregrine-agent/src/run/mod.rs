@@ -23,6 +23,7 @@ mod compose;
 mod effect;
 mod end;
 mod event;
+mod kept;
 mod spec;
 mod strategy;
 pub(crate) mod thread;
@@ -217,16 +218,6 @@ impl Run {
         self.id
     }
 
-    #[cfg(feature = "checkpoints")]
-    pub(crate) fn take_id(&mut self) -> Option<RunId> {
-        self.id.take()
-    }
-
-    #[cfg(feature = "checkpoints")]
-    pub(crate) fn give_id(&mut self, id: Option<RunId>) {
-        self.id = id;
-    }
-
     /// Takes what happened, and says what is to be done now.
     ///
     /// # Errors
@@ -341,16 +332,7 @@ impl Run {
                 }
                 self.stop(Stop::Interrupted { interrupt });
             }
-            Event::NotBegun { calls } => {
-                let mut any = false;
-                for call in &calls {
-                    any |=
-                        self.not_made(*call) || self.threads.iter_mut().any(|thread| thread.never_ran(*call));
-                }
-                if !any {
-                    return stray(Event::NotBegun { calls }, NOT_ASKED);
-                }
-            }
+            Event::NotBegun { calls } => self.not_begun(calls)?,
             Event::Resumed { more } => {
                 if self.paused.is_none() {
                     return stray(Event::Resumed { more }, "it does not stand still");
@@ -598,27 +580,6 @@ impl Run {
             Phase::Over => self.ending.as_ref(),
             _ => None,
         }
-    }
-
-    /// The calls to models and of tools that are taken for begun.
-    #[cfg(feature = "checkpoints")]
-    pub(crate) fn begun(&self) -> Vec<CallId> {
-        self.threads.iter().flat_map(Thread::begun).collect()
-    }
-
-    /// What a model asked for by a call of a tool, while the turn lasts.
-    #[cfg(feature = "checkpoints")]
-    pub(crate) fn tool_call(&self, call: CallId) -> Option<&ToolCall> {
-        self.threads.iter().find_map(|thread| thread.tool_call(call))
-    }
-
-    /// The calls of tools with side effects that were begun and have no result: while nobody works on the run, nobody
-    /// knows whether they were carried out.
-    pub fn in_doubt(&self) -> Vec<ToolTask> {
-        (0..)
-            .zip(&self.threads)
-            .flat_map(|(place, thread)| thread.in_doubt(place))
-            .collect()
     }
 
     /// The calls that are under way, lowest first.

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::run::effect::Form;
 use crate::run::turn::{Batch, Slot, SlotState, ToolTurn, is_cut_off, tell_apart};
-use crate::run::{Approval, CallId, Failure, RunSpec, ToolTask, Verdict};
+use crate::run::{Approval, CallId, Failure, RunSpec, Verdict};
 use crate::window::WindowState;
 
 /// One conversation with a model.
@@ -349,48 +349,6 @@ impl Thread {
             }
             _ => false,
         }
-    }
-
-    /// The calls to models and of tools that are taken for begun.
-    #[cfg(feature = "checkpoints")]
-    pub(crate) fn begun(&self) -> impl Iterator<Item = CallId> {
-        let (single, slots) = match &self.state {
-            State::AwaitsModel { call } => (Some(*call), &[][..]),
-            State::Tools(turn) => (None, turn.slots.as_slice()),
-            _ => (None, &[][..]),
-        };
-        let running = slots.iter().filter(|slot| slot.state == SlotState::Running);
-        single.into_iter().chain(running.map(|slot| slot.call))
-    }
-
-    /// What the model asked for by a call of this turn.
-    #[cfg(feature = "checkpoints")]
-    pub(crate) fn tool_call(&self, call: CallId) -> Option<&ToolCall> {
-        match &self.state {
-            State::Tools(turn) => {
-                let slot = turn.slots.iter().find(|slot| slot.call == call);
-                slot.map(|slot| &*slot.tool_call)
-            }
-            _ => None,
-        }
-    }
-
-    /// The calls with side effects that were begun and have no result.
-    pub(crate) fn in_doubt(&self, place: u32) -> impl Iterator<Item = ToolTask> {
-        let slots = match &self.state {
-            State::Tools(turn) => turn.slots.as_slice(),
-            _ => &[],
-        };
-        let doubtful = slots.iter().filter(|slot| {
-            slot.effect == ToolEffect::SideEffect
-                && matches!(slot.state, SlotState::Running | SlotState::Unknown)
-        });
-        doubtful.map(move |slot| ToolTask {
-            call: slot.call,
-            thread: place,
-            tool_call: Arc::clone(&slot.tool_call),
-            approved: slot.is_approved,
-        })
     }
 
     /// A call of a tool ended, and nobody knows what it did. Its name.

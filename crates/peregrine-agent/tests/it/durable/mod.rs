@@ -2,4 +2,6 @@
 
 mod basics;
 mod every_poll;
+mod everywhere;
+mod forks;
 mod support;
