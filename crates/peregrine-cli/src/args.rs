@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use serde::{Deserialize, Serialize};
 
 use crate::runs::args::{ResumeArgs, RunName, RunsCommand, StoreArgs};
 
@@ -159,6 +160,9 @@ pub(crate) struct RunArgs {
     /// How long each output of the model may be, in tokens
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_tokens: Option<u32>,
+    /// What one answer may use: a number of tokens, or JSON: {"tokens"?, "cost_nano_usd"?, "tool_calls"?}
+    #[arg(long, value_name = "BUDGET", value_parser = budget)]
+    pub(crate) budget: Option<Allotment>,
     /// How random the model is; 0 is the least
     #[arg(long, value_name = "T", value_parser = temperature)]
     pub(crate) temperature: Option<f64>,
@@ -180,6 +184,18 @@ pub(crate) struct RunArgs {
     /// Say nothing but the answer and errors (and that the offline model answers, if nobody asked for it)
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// What one answer may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Allotment {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cost_nano_usd: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tool_calls: Option<u64>,
 }
 
 impl AskArgs {
@@ -214,6 +230,18 @@ impl RunArgs {
     }
 }
 
+/// A number of tokens, or limits by name.
+pub(crate) fn budget(text: &str) -> Result<Allotment, String> {
+    match text.parse() {
+        Ok(tokens) => Ok(Allotment {
+            tokens: Some(tokens),
+            ..Allotment::default()
+        }),
+        Err(_) => serde_json::from_str(text)
+            .map_err(|error| format!("a number of tokens or a JSON object is expected: {error}")),
+    }
+}
+
 fn not_blank(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("it is empty".to_owned()),
@@ -244,6 +272,19 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn budgets_are_tokens_or_named() {
+        assert_eq!(budget("700").unwrap().tokens, Some(700));
+        let named = budget("{\"cost_nano_usd\": 5, \"tool_calls\": 0}").unwrap();
+        assert_eq!(
+            (named.tokens, named.cost_nano_usd, named.tool_calls),
+            (None, Some(5), Some(0))
+        );
+        for bad in ["", "-1", "{\"steps\": 1}", "[1]", "x"] {
+            assert!(budget(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

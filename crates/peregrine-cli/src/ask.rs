@@ -115,15 +115,16 @@ pub(crate) async fn answered(
     paths: &mut Vec<PathBuf>,
     run: &mut RunArgs,
 ) -> Result<Messages, Failure> {
-    let (_, stored) = keep::find(&durable.store, name).await?;
+    let (runs, stored) = keep::find(&durable.store, name).await?;
     if !matches!(stored.run().ended(), Some(End::Completed { .. })) {
         return Err(Failure::Local {
             kind: ErrorKind::InvalidRequest,
             message: "the run ended without an answer that another question could follow".to_owned(),
         });
     }
-    let spec = stored.run().spec();
-    keep::as_before(&spec.template.metadata, !spec.tools.is_empty(), paths, run)?;
+    let labels = keep::labels(&runs.checkpoints, &stored).await?;
+    let needs_files = !stored.run().spec().tools.is_empty();
+    keep::as_before(&labels, needs_files, paths, run)?;
     Ok(stored.run().messages())
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::args::RunArgs;
+use crate::args::{Allotment, RunArgs};
 use crate::model::Chosen;
 
 const COMMAND: &str = "peregrine.command";
@@ -44,6 +44,9 @@ pub(crate) struct Command {
     /// How long its outputs may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_tokens: Option<u32>,
+    /// What one answer may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<Allotment>,
     /// There was an address that is not written down.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) secret_base_url: bool,
@@ -73,12 +76,13 @@ impl Command {
             system: run.system.clone(),
             temperature: run.temperature,
             max_tokens: run.max_tokens,
+            budget: run.budget,
             secret_base_url: is_secret,
         })
     }
 
     /// The labels for a journal, sealed if there is a key to be had. None at all for paths that are no UTF-8.
-    fn labels(&self) -> BTreeMap<String, String> {
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         let key = key_path().and_then(|path| key(&path, true).ok());
         self.labels_with(key.as_ref())
     }
@@ -136,6 +140,19 @@ fn recall_with(labels: &BTreeMap<String, String>, key: Option<&[u8; 32]>) -> Rec
 
 fn seal(key: &[u8; 32], text: &str) -> blake3::Hash {
     blake3::keyed_hash(key, text.as_bytes())
+}
+
+impl Command {
+    /// Gives it another address.
+    pub(crate) fn set_base_url(&mut self, base_url: &str) {
+        self.secret_base_url = has_secret(base_url);
+        self.base_url = (!self.secret_base_url).then(|| base_url.to_owned());
+    }
+
+    /// One that says nothing but with which model.
+    pub(crate) fn bare(model: &str) -> io::Result<Self> {
+        Self::new(&[], model, &RunArgs::default())
+    }
 }
 
 /// Whether something in an address may be a secret: a name and a password, or a query.

@@ -238,6 +238,10 @@ impl From<AgentError> for Failure {
             AgentError::Limit(reached) => Self::Limit(reached.into()),
             AgentError::Interrupted(_) => Self::Interrupted,
             AgentError::Checkpoints(error) => Self::Store(error),
+            AgentError::Diverged(divergence) => Self::Local {
+                kind: ErrorKind::Protocol,
+                message: divergence.to_string(),
+            },
             AgentError::Config(problem) => Self::Local {
                 kind: ErrorKind::InvalidRequest,
                 message: problem.to_string(),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use peregrine::agent::Error as AgentError;
 use peregrine::agent::durable::{RunStatus, StoredRun};
-use peregrine::checkpoints::{Checkpoints, Durability, Error as StoreError, RunKey};
-use peregrine::core::{ChatModel, ChatRequest, ChatResponse, ModelInfo, RunId};
+use peregrine::checkpoints::{Checkpoints, Durability, Error as StoreError, Kind, RunKey, Span};
+use peregrine::core::{ChatModel, ChatRequest, ChatResponse, ModelInfo, RunId, Scope};
 use peregrine::{Agent, Error, ErrorKind};
 
 use crate::args::{DurableArgs, Level, RunArgs};
@@ -16,6 +16,11 @@ use crate::failure::Failure;
 use crate::output::{Console, Verbosity};
 use crate::runs::args::{RunName, StoreArgs, scope_name};
 use crate::runs::store::Runs;
+
+/// The version of what is said of a fork.
+const LABELS_SCHEMA: u32 = 2_002;
+/// So many models a foreign run may have to be forked here.
+const MAX_MODELS: u32 = 64;
 
 /// A run that is kept.
 #[derive(Debug)]
@@ -102,6 +107,69 @@ pub(crate) fn announce(runs: &Runs, id: RunId, console: &mut Console) {
     );
 }
 
+/// With what a run is asked: what its journal says, or where it is a fork that is asked with something else, what was said
+/// then.
+///
+/// # Errors
+///
+/// [`Failure`], with what the store says.
+pub(crate) async fn labels(
+    checkpoints: &Checkpoints,
+    stored: &StoredRun,
+) -> Result<BTreeMap<String, String>, Failure> {
+    if stored.origin().is_some()
+        && let Some(key) = beside(stored.key())
+    {
+        match checkpoints.load(&key, Span::ALL).await {
+            Ok(history) => {
+                if let Some(record) = history.records.last() {
+                    return Ok(record.decode()?);
+                }
+            }
+            Err(StoreError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(stored.run().spec().template.metadata.clone())
+}
+
+/// Says with what a fork is asked, where that is not what the records say that it shares.
+///
+/// # Errors
+///
+/// [`Failure`], with what the store says.
+pub(crate) async fn say_labels(
+    checkpoints: &Checkpoints,
+    fork: &RunKey,
+    labels: &BTreeMap<String, String>,
+) -> Result<(), Failure> {
+    let key = beside(fork).ok_or_else(|| invalid("the name of the session is too long".to_owned()))?;
+    let mut journal = checkpoints.create(&key).await?;
+    journal.append(Kind::Marker, LABELS_SCHEMA, labels).await?;
+    Ok(journal.finish().await?)
+}
+
+/// Removes what was said of a fork that is gone. What stays harms nobody.
+pub(crate) async fn forget_labels(checkpoints: &Checkpoints, fork: &RunKey) {
+    if let Some(key) = beside(fork) {
+        let _ = checkpoints.remove(&key).await;
+    }
+}
+
+/// Where that is kept: under the fork's id, in a session beside its own. An agent's journal takes no records of others.
+fn beside(run: &RunKey) -> Option<RunKey> {
+    let Scope { tenant, session } = &run.scope;
+    let session = session.as_ref().map_or("", |session| session.as_str());
+    let scope = Scope::new(tenant.as_str(), format!("{session}~command")).ok()?;
+    Some(RunKey::new(scope, run.run))
+}
+
+/// An agent that only looks, with so many models.
+pub(crate) fn looking(checkpoints: &Checkpoints, models: u32) -> Agent {
+    let agent = Agent::new(Nobody::new()).with_checkpoints(checkpoints.clone());
+    (1..models.min(MAX_MODELS)).fold(agent, |agent, _| agent.with_fallback(Nobody::new()))
+}
+
 /// Why a run cannot be looked at.
 #[derive(Debug)]
 pub(crate) enum Looked {
@@ -117,14 +185,16 @@ pub(crate) enum Looked {
 ///
 /// [`Looked`].
 pub(crate) async fn look(checkpoints: &Checkpoints, key: &RunKey) -> Result<StoredRun, Looked> {
-    let agent = Agent::new(Nobody::new()).with_checkpoints(checkpoints.clone());
-    agent.load(key).await.map_err(|error| match error {
-        AgentError::Checkpoints(StoreError::Unsupported {
-            found: chat_log::SCHEMA,
-            ..
-        }) => Looked::Chat,
-        error => Looked::Failed(error.into()),
-    })
+    looking(checkpoints, 1)
+        .load(key)
+        .await
+        .map_err(|error| match error {
+            AgentError::Checkpoints(StoreError::Unsupported {
+                found: chat_log::SCHEMA,
+                ..
+            }) => Looked::Chat,
+            error => Looked::Failed(error.into()),
+        })
 }
 
 /// A run by its name.
@@ -157,16 +227,14 @@ pub(crate) fn as_before(
     run: &mut RunArgs,
 ) -> Result<(), Failure> {
     let recalled = command::recall(labels);
-    if let Recalled::Sealed(command) = &recalled
-        && run.model.is_none()
-    {
-        run.model = Some(command.model.clone());
+    if let Recalled::Sealed(command) = &recalled {
         if run.system.is_none() {
             run.system.clone_from(&command.system);
         }
         run.temperature = run.temperature.or(command.temperature);
         run.max_tokens = run.max_tokens.or(command.max_tokens);
-        if run.base_url.is_none() {
+        run.budget = run.budget.or(command.budget);
+        if run.model.is_none() && run.base_url.is_none() {
             if command.secret_base_url {
                 return Err(invalid(
                     "the address that the run was asked at is not written down, because it may hold a secret; give it \
@@ -176,6 +244,7 @@ pub(crate) fn as_before(
             }
             run.base_url.clone_from(&command.base_url);
         }
+        run.model.get_or_insert_with(|| command.model.clone());
     }
     if !needs_files || !paths.is_empty() {
         return Ok(());

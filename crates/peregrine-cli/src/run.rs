@@ -12,12 +12,12 @@ use peregrine::checkpoints::RunKey;
 use peregrine::core::{Middleware, Result as ModelResult};
 use peregrine::tools::{Canceller, Registry};
 use peregrine::{
-    Agent, BudgetLimits, ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Input, Limits, OnLimit,
-    RunError, RunEvent, RunOutput, RunStream, Sampling,
+    Agent, BudgetLimits, ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Input, Limits, NanoUsd,
+    OnLimit, RunError, RunEvent, RunOutput, RunStream, Sampling,
 };
 use tokio::sync::mpsc;
 
-use crate::args::RunArgs;
+use crate::args::{Allotment, RunArgs};
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::keep::Kept;
@@ -108,7 +108,7 @@ impl Runner {
                 max_steps: run.max_steps,
                 ..Limits::default()
             })
-            .with_budget(BudgetLimits::default().with_wall_time(left))
+            .with_budget(limits(run.budget.unwrap_or_default(), left))
             .with_sampling(Sampling {
                 temperature: run.temperature,
                 max_tokens: run.max_tokens,
@@ -204,6 +204,19 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+fn limits(budget: Allotment, left: Duration) -> BudgetLimits {
+    let Allotment {
+        tokens,
+        cost_nano_usd,
+        tool_calls,
+    } = budget;
+    let mut limits = BudgetLimits::default().with_wall_time(left);
+    limits.tokens = tokens;
+    limits.cost = cost_nano_usd.map(NanoUsd);
+    limits.tool_calls = tool_calls;
+    limits
 }
 
 /// Tells of each event of a stream. Who is told may be slower than the model, which waits then.

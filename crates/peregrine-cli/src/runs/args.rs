@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args, Subcommand, ValueHint};
 use peregrine::checkpoints::RunKey;
 use peregrine::core::{RunId, Scope, Secret};
 
-use crate::args::RunArgs;
+use crate::args::{Allotment, RunArgs, budget};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunsCommand {
@@ -22,6 +22,16 @@ pub(crate) enum RunsCommand {
     /// this user's seal); else they are given again. What was done is not done again; a run that is over gives the answer
     /// that it had.
     Resume(Box<ResumeArgs>),
+    /// Begin a run that shares the first records of another, and differs from there
+    ///
+    /// Nothing is copied and nothing runs yet: `runs resume` goes on with the fork, whose id is printed. What the shared
+    /// records say was done is not done again.
+    Fork(ForkArgs),
+    /// Go through a run once more, from its records alone, and print its answer
+    ///
+    /// No model is asked and no tool is called. What the run would ask for is compared with what was recorded; the first
+    /// record that differs is an error.
+    Replay(ReplayArgs),
     /// Read everything of one run, or of all, and say what is damaged
     ///
     /// Damage is named by file (or row) and offset; the exit status is 3 then. An end that a crash left unfinished is told
@@ -118,6 +128,35 @@ pub(crate) struct ResumeArgs {
     pub(crate) stream: bool,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForkArgs {
+    /// The run
+    pub(crate) run: RunName,
+    /// Share the records before this one, as `runs show` numbers them [default: all]
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) at: Option<u64>,
+    /// What is different: prompt (the question, where no model has answered yet), system, model, base_url, budget (as
+    /// --budget), max_steps, max_tool_calls, or result.CALL (what a tool returned, by the model's id of the call)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub(crate) set: Vec<Setting>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The run
+    pub(crate) run: RunName,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }
@@ -241,6 +280,53 @@ impl std::str::FromStr for RunName {
 pub(crate) enum ImportId {
     New,
     Given(RunId),
+}
+
+/// What a fork does differently.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Setting {
+    Prompt(String),
+    System(String),
+    Model(String),
+    BaseUrl(String),
+    Budget(Allotment),
+    MaxSteps(u32),
+    MaxToolCalls(u32),
+    Result(String, String),
+}
+
+fn setting(text: &str) -> Result<Setting, String> {
+    let (key, value) = text.split_once('=').ok_or("KEY=VALUE is expected")?;
+    let number = || {
+        let number = value.parse().map_err(|_| format!("{key} is a number"));
+        number.and_then(|number| {
+            if number > 0 {
+                Ok(number)
+            } else {
+                Err(format!("{key} is at least 1"))
+            }
+        })
+    };
+    let text = || match value.trim() {
+        "" => Err(format!("{key} is empty")),
+        _ => Ok(value.to_owned()),
+    };
+    Ok(match (key, key.strip_prefix("result.")) {
+        ("prompt", _) => Setting::Prompt(text()?),
+        ("system", _) => Setting::System(value.to_owned()),
+        ("model", _) => Setting::Model(text()?),
+        ("base_url", _) => Setting::BaseUrl(text()?),
+        ("budget", _) => Setting::Budget(budget(value)?),
+        ("max_steps", _) => Setting::MaxSteps(number()?),
+        ("max_tool_calls", _) => Setting::MaxToolCalls(number()?),
+        (_, Some(call)) if !call.is_empty() => Setting::Result(call.to_owned(), value.to_owned()),
+        _ => {
+            return Err(format!(
+                "{key} is not known; there are prompt, system, model, base_url, budget, max_steps, max_tool_calls and \
+                 result.CALL"
+            ));
+        }
+    })
 }
 
 fn resolution(text: &str) -> Result<(u64, String), String> {
@@ -367,6 +453,28 @@ mod tests {
             "\u{e9}\u{e9}\u{e9}",
         ] {
             assert!(bad.parse::<RunName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_fork_sets_has_a_key_that_is_known() {
+        assert_eq!(setting("prompt=a=b"), Ok(Setting::Prompt("a=b".to_owned())));
+        assert_eq!(setting("max_steps=3"), Ok(Setting::MaxSteps(3)));
+        assert_eq!(
+            setting("result.c1="),
+            Ok(Setting::Result("c1".to_owned(), String::new()))
+        );
+        for bad in [
+            "prompt",
+            "prompt= ",
+            "steps=1",
+            "max_steps=0",
+            "max_steps=x",
+            "result.=x",
+            "budget=x",
+            "=x",
+        ] {
+            assert!(setting(bad).is_err(), "{bad}");
         }
     }
 

@@ -4,15 +4,17 @@
 //! |---|---|
 //! | `args` | the command line as data |
 //! | `store` | which store, and which run of it |
-//! | `list`, `show`, `resume`, `verify`, `diff`, `transfer`, `prune` | the verbs; `transfer` is export and import |
+//! | `list`, `show`, `resume`, `fork`, `replay`, `verify`, `diff`, `transfer`, `prune` | the verbs; `transfer` is export and import |
 //! | `text` | times, sizes and payloads, for people |
 //!
 //! Invariant: what is shown of a payload cannot drive a terminal, in text and in JSON.
 
 pub(crate) mod args;
 mod diff;
+mod fork;
 mod list;
 mod prune;
+mod replay;
 pub(crate) mod resume;
 mod show;
 pub(crate) mod store;
@@ -42,6 +44,8 @@ pub(crate) async fn runs(command: &RunsCommand, console: &mut Console) -> Result
         RunsCommand::Show(args) => (args.json, show::show(args, console).await),
         // Prints its own failures.
         RunsCommand::Resume(args) => (false, resume::resume(args, console).await),
+        RunsCommand::Fork(args) => (args.json, fork::fork(args, console).await),
+        RunsCommand::Replay(args) => (args.json, replay::replay(args, console).await),
         RunsCommand::Verify(args) => (args.json, verify::verify(args, console).await),
         RunsCommand::Diff(args) => (args.json, diff::diff(args, console).await),
         RunsCommand::Export(args) => (false, transfer::export(args, console).await),

@@ -14,6 +14,7 @@ use super::args::{PruneArgs, scope_name};
 use super::store::Runs;
 use super::{json_line, text};
 use crate::failure::Failure;
+use crate::keep;
 use crate::output::{Console, Verbosity};
 
 /// So many runs are named before the question; the rest is counted.
@@ -142,7 +143,12 @@ async fn remove(runs: &Runs, going: &[RunInfo], console: &mut Console) -> Result
             continue;
         }
         match runs.checkpoints.remove(&runs.key(info.run)).await {
-            Ok(()) => done.removed.push(info.run),
+            Ok(()) => {
+                done.removed.push(info.run);
+                if info.origin.is_some() {
+                    keep::forget_labels(&runs.checkpoints, &runs.key(info.run)).await;
+                }
+            }
             Err(Error::Leased { .. }) => done.busy.push(info.run),
             // Somebody else removed it.
             Err(Error::NotFound { .. }) => {}

@@ -122,12 +122,8 @@ impl Going<'_> {
             // Nobody is asked.
             answered = stored.resume(More::default()).await.map_err(Unanswered::from);
         } else {
-            keep::as_before(
-                &spec.template.metadata,
-                !spec.tools.is_empty(),
-                &mut paths,
-                &mut run,
-            )?;
+            let labels = keep::labels(&runs.checkpoints, &stored).await?;
+            keep::as_before(&labels, !spec.tools.is_empty(), &mut paths, &mut run)?;
             limit = run.wall_time();
             console.working("looking for a model");
             // Before the files are opened, because its recording may be named from where the user is.

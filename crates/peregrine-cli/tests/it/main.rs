@@ -8,6 +8,7 @@ mod confinement;
 mod durable;
 #[cfg(unix)]
 mod durable_chat;
+mod durable_fork;
 mod json;
 mod kept;
 mod lint;
