@@ -127,6 +127,16 @@ fn a_fork_goes_on_differently_and_repeats_nothing() {
 
         let diff = kept.run(&["runs", "diff", &run, fork, "--json"]);
         assert_eq!((diff.code, diff.json()["shared"].to_string()), (Some(3), at));
+        let happened = diff.json()["differences"].clone();
+        let what = |side: &str| {
+            let pairs = happened.as_array().unwrap().iter();
+            let told = pairs.filter_map(|pair| pair[side]["what"].as_str().map(str::to_owned));
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(what("left"), ["tool_returned", "model_answered"], "{happened}");
+        assert!(what("right").contains(&"amended".to_owned()), "{happened}");
+        let told = kept.run(&["runs", "diff", &run, fork]);
+        assert!(told.out.contains("happened differently"), "{told:?}");
         assert_eq!(kept.run(&["runs", "replay", fork]).ok().out, "Bats.\n");
         assert_eq!(kept.run(&["runs", "replay", &run]).ok().out, "Pigeons.\n");
         // A fork of the fork is asked with what that was.
