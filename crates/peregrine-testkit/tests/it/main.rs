@@ -18,6 +18,8 @@ mod probe;
 #[cfg(feature = "probe")]
 mod probe_agent;
 mod probe_ckpt;
+#[cfg(feature = "probe")]
+mod probe_durable;
 mod recordings;
 mod service;
 mod shapes;
