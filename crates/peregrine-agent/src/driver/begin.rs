@@ -86,6 +86,7 @@ impl Driver {
                 handle.info(),
                 self.inner.prices.as_deref(),
             );
+            self.charge_lost(thread, &budget, &estimate);
             (budget, estimate)
         });
         let op = ModelOp {

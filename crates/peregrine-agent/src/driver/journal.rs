@@ -13,7 +13,7 @@
 //!
 //! Nothing is spawned here either: an append is polled with the driver, and dropped with it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -25,13 +25,13 @@ use peregrine_core::{ChatModel as _, ChatResponse, Cost, Message, RunId, Scope, 
 use super::start::Start;
 use super::{Driver, Sleep};
 use crate::agent::Inner;
-use crate::budget::{Resource, Spent};
+use crate::budget::{Budget, Estimate, Resource, Spent};
 use crate::durable::digest::{Digest, Requests};
 use crate::durable::fold::{StateRef, Unread, forget, settles, state_digest};
 use crate::durable::open::{self, Opening};
 use crate::durable::record::{Announced, Finished, Note, SCHEMA, SignatureId, begun};
 use crate::error::{ConfigProblem, Error, RunError};
-use crate::run::{CallId, Effect, End, Event, Interrupt};
+use crate::run::{CallId, Effect, End, Event, Interrupt, ToolOutcome};
 
 /// How long a store is waited for after the run was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -53,6 +53,10 @@ pub(super) struct Log {
     pub(super) signature: Option<SignatureId>,
     /// What the run's budget had spent when that was noted last.
     pub(super) spent: Option<Spent>,
+    /// How many calls of tools returned.
+    pub(super) returned: u64,
+    /// The threads whose call to a model is lost, and may have been made.
+    pub(super) lost: BTreeSet<u32>,
     pub(super) unread: Unread,
     /// The calls that were announced, and then were not begun because something stopped them.
     pub(super) stopped: Vec<CallId>,
@@ -115,6 +119,8 @@ impl Log {
             requests: Requests::default(),
             signature: None,
             spent: None,
+            returned: 0,
+            lost: BTreeSet::new(),
             unread: Unread::default(),
             stopped: Vec::new(),
             is_finished: false,
@@ -333,11 +339,19 @@ impl Driver {
             _ => false,
         };
         let settled = settles(&event);
+        let returned = matches!(
+            event,
+            Event::ToolReturned {
+                outcome: ToolOutcome::Returned(_),
+                ..
+            }
+        );
         self.draft(Ok(draft));
         // An event that nobody waits for is counted by the run, so it is journalled too.
         if let Ok(effects) = self.run.handle(event) {
             if let Some(log) = &mut self.log {
                 settled.iter().for_each(|call| drop(log.announced.remove(call)));
+                log.returned += u64::from(returned);
             }
             effects.into_iter().for_each(|effect| self.announce(effect));
         }
@@ -440,20 +454,13 @@ impl Driver {
     }
 
     pub(super) fn note_begun(&mut self, input: &[Message]) {
-        if self.log.is_some() {
-            let input = self.hooks.is_some().then(|| input.to_vec());
-            let spec = std::sync::Arc::clone(self.run.spec());
-            self.note_rules(&spec, input);
-        }
-    }
-
-    pub(super) fn note_rules(&mut self, spec: &crate::run::RunSpec, input: Option<Vec<Message>>) {
-        let signature = self.signature.as_deref().map(SignatureId::of);
+        let Some(log) = &mut self.log else {
+            return;
+        };
+        log.signature = self.signature.as_deref().map(SignatureId::of);
         let models = self.inner.models.iter().map(|model| model.info().to_string());
-        let draft = begun(spec, signature.clone(), models.collect(), input);
-        if let Some(log) = &mut self.log {
-            log.signature = signature;
-        }
+        let input = self.hooks.is_some().then(|| input.to_vec());
+        let draft = begun(self.run.spec(), log.signature.clone(), models.collect(), input);
         self.draft(draft);
     }
 
@@ -470,16 +477,27 @@ impl Driver {
             return;
         };
         let amounts = budget.status().spent;
+        let Some(log) = &mut self.log else {
+            return;
+        };
         let spent = Spent {
             tokens: amounts.tokens,
             cost: Cost::Priced(amounts.cost),
-            tool_calls: amounts.tool_calls,
+            // A call that is made again is the same call.
+            tool_calls: log.returned,
         };
-        if let Some(log) = &mut self.log
-            && log.spent.unwrap_or_default() != spent
-        {
+        if log.spent.unwrap_or_default() != spent {
             log.spent = Some(spent);
             self.draft(Note::Spent { spent }.draft());
+        }
+    }
+
+    /// A call to a model that is lost is charged as the one that is made in its place is expected to be.
+    pub(super) fn charge_lost(&mut self, thread: u32, budget: &Budget, estimate: &Estimate) {
+        if let Some(log) = &mut self.log
+            && log.lost.remove(&thread)
+        {
+            budget.carry(Spent::tokens(estimate.tokens).with_cost(estimate.cost));
         }
     }
 

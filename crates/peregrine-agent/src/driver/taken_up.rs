@@ -19,18 +19,14 @@ impl Driver {
         if let Some(log) = &mut self.log {
             log.stage = Stage::Idle(Box::new(journal));
         }
-        if let Some(stored) = stored {
+        if let Some(mut stored) = stored {
             if stored.is_new {
-                self.adopt(&stored.folded);
+                // Its first record: nobody journalled what was before.
+                let state = stored.folded.snapshot_draft();
+                self.draft(state);
             }
             self.go_on(stored.folded, stored.more);
         }
-    }
-
-    /// The first records of a run that was not journalled until now.
-    fn adopt(&mut self, folded: &Folded) {
-        self.note_rules(folded.spec(), None);
-        self.draft(folded.snapshot().draft());
     }
 
     fn go_on(&mut self, folded: Folded, more: More) {
@@ -72,6 +68,10 @@ impl Driver {
             log.announced = announced;
             log.is_finished = finished.is_some();
             (log.signature, log.spent, log.unread) = (signature, spent, unread);
+            log.returned = spent.unwrap_or_default().tool_calls;
+            let awaited = self.run.awaits_models();
+            let lost = awaited.filter(|(_, call)| !never_begun.contains(call));
+            log.lost = lost.map(|(thread, _)| thread).collect();
         }
         if let Some(problem) = problem {
             return self.end(resume(problem), true);

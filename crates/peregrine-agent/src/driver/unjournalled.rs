@@ -7,6 +7,7 @@ use peregrine_core::{ChatResponse, Cost, Message, Scope, Usage};
 use super::Driver;
 use super::start::Start;
 use crate::agent::Inner;
+use crate::budget::{Budget, Estimate};
 use crate::error::{ConfigProblem, Error};
 use crate::run::{CallId, Event};
 
@@ -48,6 +49,8 @@ impl Driver {
     pub(super) fn note_begun(&mut self, _: &[Message]) {}
 
     pub(super) fn note_unread(&mut self, _: Option<Usage>, _: Cost) {}
+
+    pub(super) fn charge_lost(&mut self, _: u32, _: &Budget, _: &Estimate) {}
 
     pub(super) fn record(&mut self, _: Event) {}
 

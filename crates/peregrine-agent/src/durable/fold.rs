@@ -251,23 +251,20 @@ impl Folded {
     }
 
     /// The payload of a snapshot that is taken here.
-    pub(crate) fn snapshot_payload(&mut self) -> Result<bytes::Bytes, StoreError> {
+    pub(crate) fn snapshot_draft(&mut self) -> Result<Draft, StoreError> {
         forget(&mut self.announced, &self.run);
         let id = self.run.take_id();
-        let draft = self.snapshot().draft();
-        self.run.give_id(id);
-        draft.map(|draft| draft.payload)
-    }
-
-    pub(crate) fn snapshot(&self) -> StateRef<'_> {
-        StateRef {
+        let state = StateRef {
             run: &self.run,
             signature: self.signature.as_ref(),
             called: self.called.iter().collect(),
             announced: self.announced.iter().collect(),
             spent: self.spent,
             unread: self.unread,
-        }
+        };
+        let draft = state.draft();
+        self.run.give_id(id);
+        draft
     }
 }
 

@@ -256,7 +256,7 @@ impl Player {
             }
             return Ok(());
         }
-        let state = self.folded.snapshot_payload()?;
+        let state = self.folded.snapshot_draft()?.payload;
         if self.recorded.is_none() && state != record.payload {
             let place = state
                 .iter()

@@ -32,6 +32,17 @@ impl Run {
         self.threads.iter().flat_map(Thread::begun).collect()
     }
 
+    /// The threads that wait for a model, and their calls.
+    #[cfg(feature = "checkpoints")]
+    pub(crate) fn awaits_models(&self) -> impl Iterator<Item = (u32, CallId)> {
+        (0..)
+            .zip(&self.threads)
+            .filter_map(|(place, thread)| match thread.state {
+                State::AwaitsModel { call } => Some((place, call)),
+                _ => None,
+            })
+    }
+
     /// What a model asked for by a call of a tool, while the turn lasts.
     #[cfg(feature = "checkpoints")]
     pub(crate) fn tool_call(&self, call: CallId) -> Option<&ToolCall> {

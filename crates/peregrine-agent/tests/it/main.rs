@@ -1,5 +1,6 @@
 //! Integration tests of the agent crate.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::print_stdout, reason = "what a long test did is worth a line")]
 
 mod budget;
 mod budget_model;

@@ -133,6 +133,8 @@ pub(crate) fn ten_tools(model: Script, ledger: &Ledger, checkpoints: Checkpoints
 pub(crate) struct Moody {
     inner: MemoryStore,
     pub(crate) away: AtomicBool,
+    /// Never answers again.
+    pub(crate) hangs: AtomicBool,
     /// After so many more appends it is full; `u64::MAX` is never.
     pub(crate) room: AtomicU64,
     pub(crate) appends: AtomicU64,
@@ -150,13 +152,17 @@ impl Moody {
         Arc::new(Self {
             inner: MemoryStore::new(),
             away: AtomicBool::new(false),
+            hangs: AtomicBool::new(false),
             room: AtomicU64::new(u64::MAX),
             appends: AtomicU64::new(0),
             waits,
         })
     }
 
-    fn check(&self) -> Result<()> {
+    async fn check(&self) -> Result<()> {
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         match self.away.load(Ordering::Relaxed) {
             true => Err(Error::unavailable("reach the store", "it is away")),
             false => Ok(()),
@@ -175,19 +181,19 @@ pub(crate) struct Handle(pub(crate) Arc<Moody>);
 impl Store for Handle {
     async fn acquire(&self, key: &RunKey, how: Acquire) -> Result<Box<dyn RunWriter>> {
         wait(self.0.waits).await;
-        self.0.check()?;
+        self.0.check().await?;
         let writer = self.0.inner.acquire(key, how).await?;
         Ok(Box::new(MoodyWriter(writer, Arc::clone(&self.0))))
     }
 
     async fn read(&self, key: &RunKey, range: &Range) -> Result<Stored> {
         wait(self.0.waits).await;
-        self.0.check()?;
+        self.0.check().await?;
         self.0.inner.read(key, range).await
     }
 
     async fn part(&self, key: &RunKey, part: &PartId, max_bytes: u64) -> Result<bytes::Bytes> {
-        self.0.check()?;
+        self.0.check().await?;
         self.0.inner.part(key, part, max_bytes).await
     }
 
@@ -208,7 +214,7 @@ impl RunWriter for MoodyWriter {
 
     async fn append(&mut self, batch: &Batch<'_>) -> Result<()> {
         wait(self.1.waits).await;
-        self.1.check()?;
+        self.1.check().await?;
         self.1.appends.fetch_add(1, Ordering::Relaxed);
         let room = self.1.room.load(Ordering::Relaxed);
         if room == 0 {
@@ -228,7 +234,7 @@ impl RunWriter for MoodyWriter {
     }
 
     async fn settle(&mut self) -> Result<u64> {
-        self.1.check()?;
+        self.1.check().await?;
         self.0.settle().await
     }
 
