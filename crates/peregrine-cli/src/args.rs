@@ -237,8 +237,11 @@ pub(crate) fn budget(text: &str) -> Result<Allotment, String> {
             tokens: Some(tokens),
             ..Allotment::default()
         }),
-        Err(_) => serde_json::from_str(text)
-            .map_err(|error| format!("a number of tokens or a JSON object is expected: {error}")),
+        // A list would be taken for an object without its keys.
+        Err(_) if !text.trim_start().starts_with('{') => {
+            Err("a number of tokens or a JSON object is expected".to_owned())
+        }
+        Err(_) => serde_json::from_str(text).map_err(|error| error.to_string()),
     }
 }
 

@@ -40,8 +40,17 @@ const HELP: &str = "/help  these lines\n/reset  forget the conversation\n/model 
 ///
 /// [`Failure`] if no model was found, or the output cannot be written; from a pipe also if a question failed.
 pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Failure> {
+    let mut chat = None;
+    let ended = converse(args, &mut chat, console).await;
+    match chat.and_then(|chat| chat.log) {
+        // What is to survive the end of the chat is written now, however it ended.
+        Some(log) => ended.and(log.finish().await),
+        None => ended,
+    }
+}
+
+async fn converse(mut args: ChatArgs, chat: &mut Option<Chat>, console: &mut Console) -> Result<(), Failure> {
     let interactive = std::io::stdin().is_terminal();
-    let mut args = args;
     let before = goes_on(&mut args).await?;
     let tools = ask::tools(&args.paths)?;
     let mut interrupts = Interrupts::new().map_err(|error| Failure::io(&error))?;
@@ -56,7 +65,7 @@ pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Fa
         console.note(Verbosity::Normal, "one line is one question; /help says more");
     }
     let mut lines = read_lines();
-    let mut chat = Chat::new(args, tools, chosen, log, said);
+    let chat = chat.insert(Chat::new(args, tools, chosen, log, said));
     let mut failed = None;
     if let Some(asked) = open {
         let brief: String = asked.question.chars().take(100).collect();
@@ -124,9 +133,6 @@ pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Fa
                 failed = Some(failure);
             }
         }
-    }
-    if let Some(log) = chat.log {
-        log.finish().await?;
     }
     match failed {
         // A person has seen it; a script needs the exit status.

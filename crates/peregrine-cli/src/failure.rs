@@ -242,6 +242,10 @@ impl From<AgentError> for Failure {
                 kind: ErrorKind::Protocol,
                 message: divergence.to_string(),
             },
+            AgentError::InDoubt(_) => Self::Local {
+                kind: ErrorKind::Refused,
+                message: error.to_string(),
+            },
             AgentError::Config(problem) => Self::Local {
                 kind: ErrorKind::InvalidRequest,
                 message: problem.to_string(),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `args` | the command line as data |
 //! | `ask`, `chat`, `models`, `lint` | the commands |
-//! | `runs` | the runs that were kept: list, show, verify, diff, export, import, prune |
+//! | `runs` | the runs that were kept: looked at, gone on with, compared, moved, removed |
 //! | `run`, `view` | one run of the agent, followed to its end, and what is shown of it |
 //! | `files` | read-only tools confined to the given paths |
 //! | `model` | which model answers, and why |
@@ -41,6 +41,7 @@ use clap::{CommandFactory as _, Parser as _};
 use args::{Command, CommandLine, PromptCommand, RunArgs};
 use failure::Failure;
 use output::{Console, Verbosity};
+use runs::args::RunsCommand;
 
 fn main() -> ExitCode {
     let command = CommandLine::parse().command;

@@ -143,3 +143,21 @@ fn a_chat_goes_on_from_an_answered_run_and_one_at_a_time() {
     drop(open.stdin.take());
     drop(wait(open).ok());
 }
+
+#[test]
+fn what_is_to_survive_the_end_is_written_there() {
+    let kept = Kept::in_dir();
+    let server = LlmServer::start_blocking().unwrap();
+    server.push_all([Reply::text("One."), Reply::text("Two.")]);
+    let mut child = start(&kept, &server, &["--durable=on-finish"]);
+    say(&mut child, "a");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "One.");
+    // Its input stays open, so that it is the signal that ends it.
+    let input = child.stdin.take();
+    crate::signals::interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(input);
+    drop(kept.run_with_input(&["chat", "--resume", "last"], "b\n").ok());
+    assert_eq!(texts(&newest(&server)), ["a", "One.", "b"]);
+}
