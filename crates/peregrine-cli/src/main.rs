@@ -93,6 +93,9 @@ fn verbosity(command: &Command) -> Verbosity {
     let run: Option<&RunArgs> = match command {
         Command::Ask(args) => Some(&args.run),
         Command::Chat(args) => Some(&args.run),
+        Command::Runs {
+            command: RunsCommand::Resume(args),
+        } => Some(&args.run),
         Command::Models(_) | Command::Prompt { .. } | Command::Runs { .. } | Command::Completions { .. } => {
             None
         }
