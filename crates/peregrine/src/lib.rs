@@ -15,7 +15,8 @@
 //! - `http` (default): models over HTTP: `connect`, `from_env`, every provider.
 //! - `offline` (default): a deterministic model without weights or network.
 //! - `tokio` (default): agents keep time with tokio unless they are given a timer.
-//! - `checkpoints`: journals of runs, in memory or in a directory; `sqlite` and `postgres` keep them in a database.
+//! - `checkpoints`: runs that survive their process (`agent::durable`), in memory or in a directory; `sqlite` and
+//!   `postgres` keep them in a database.
 //! - `full`: everything.
 //!
 //! # Examples
@@ -65,6 +66,9 @@ pub use peregrine_agent::{
     Agent, BestOfN, Budget, BudgetLimits, Input, Limits, OnLimit, PlanAndExecute, Reflection, RunError,
     RunEvent, RunOutput, RunStream, Strategy, TypedOutput, Window,
 };
+#[cfg(feature = "checkpoints")]
+#[cfg_attr(docsrs, doc(cfg(feature = "checkpoints")))]
+pub use peregrine_checkpoints::{Checkpoints, Durability};
 pub use peregrine_core::{
     ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Cost, DocumentPart, EmbedRequest,
     EmbedResponse, EmbeddingHandle, EmbeddingModel, Error, ErrorKind, Finish, JsonSchema, Layer, MediaPart,
