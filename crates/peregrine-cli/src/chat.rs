@@ -7,6 +7,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
 
 use peregrine::agent::run::More;
+use peregrine::checkpoints::RunKey;
 use peregrine::core::{Message, Messages, Part, RunId};
 use peregrine::tools::Registry;
 use tokio::sync::mpsc;
@@ -23,6 +24,7 @@ use crate::output::{Console, Verbosity};
 use crate::prompt;
 use crate::run::{Asking, Runner};
 use crate::runs;
+use crate::runs::args::RunName;
 use crate::runs::store::Runs;
 use crate::view::View;
 
@@ -30,6 +32,9 @@ use crate::view::View;
 const MAX_LINE_BYTES: u64 = 256 << 10;
 /// How much text a conversation keeps.
 const MAX_HISTORY_BYTES: usize = 1 << 20;
+
+/// Among so many runs the last chat is looked for.
+const RECENT: usize = 32;
 
 const HELP: &str = "/help  these lines\n/reset  forget the conversation\n/model NAME  let another model answer\n\
     /exit  leave (Ctrl-D too)\nCtrl-C cancels the running answer; a second one leaves.";
@@ -160,7 +165,10 @@ async fn goes_on(args: &mut ChatArgs) -> Result<Before, Failure> {
         return Ok(Before::Nothing);
     };
     let runs = Runs::find(&durable.store).await?;
-    let key = runs.named(name).await?;
+    let key = match name {
+        RunName::Last => last(&runs).await?,
+        name => runs.named(name).await?,
+    };
     if !chat_log::is_chat(&runs, &key).await? {
         return Ok(Before::Run(ask::answered(name, durable, paths, run).await?));
     }
@@ -168,6 +176,17 @@ async fn goes_on(args: &mut ChatArgs) -> Result<Before, Failure> {
     let labels = &log.conversation().labels;
     keep::as_before(labels, command::reads_files(labels), paths, run)?;
     Ok(Before::Chat(Box::new(log)))
+}
+
+/// The chat that was written last, and without one of late the run: the run of a question that is under way is no answer
+/// to go on from.
+async fn last(runs: &Runs) -> Result<RunKey, Failure> {
+    for key in runs.latest(RECENT).await? {
+        if chat_log::is_chat(runs, &key).await.unwrap_or(false) {
+            return Ok(key);
+        }
+    }
+    runs.named(&RunName::Last).await
 }
 
 /// The journal, if there is to be one; what was said before; and the question that is under way.

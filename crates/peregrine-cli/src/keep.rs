@@ -246,6 +246,25 @@ pub(crate) fn as_before(
         }
         run.model.get_or_insert_with(|| command.model.clone());
     }
+    // Another model than before never goes on unasked. By its name it is one of those that this user has a key for.
+    match &recalled {
+        Recalled::Unsealed(command) if run.model.is_none() && run.base_url.is_none() => {
+            if command.base_url.is_some() || command.secret_base_url {
+                return Err(invalid(format!(
+                    "the run was asked at another address, and it was not you on this machine who named it; if what was \
+                     said may be sent there, give it again: --base-url {}",
+                    command.base_url.as_deref().unwrap_or("URL")
+                )));
+            }
+            run.model = Some(command.model.clone());
+        }
+        Recalled::Nothing if run.model.is_none() && run.base_url.is_none() => {
+            return Err(invalid(
+                "the journal does not say who answered before; say who is to answer with --model".to_owned(),
+            ));
+        }
+        _ => {}
+    }
     if !needs_files || !paths.is_empty() {
         return Ok(());
     }

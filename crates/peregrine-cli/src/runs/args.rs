@@ -107,6 +107,7 @@ pub(crate) struct ShowArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
     /// The run: its id, a unique beginning or end of it, or `last`
+    #[arg(value_name = "RUN")]
     pub(crate) name: RunName,
     /// Files and folders to answer from [default: those of before]
     #[arg(value_hint = ValueHint::AnyPath)]

@@ -74,6 +74,20 @@ impl Going<'_> {
             run,
             store,
         } = self.args;
+        let set = [
+            ("--system", run.system.is_some()),
+            ("--temperature", run.temperature.is_some()),
+            ("--max-tokens", run.max_tokens.is_some()),
+        ];
+        if let Some((option, _)) = set.iter().find(|(_, is_set)| *is_set) {
+            return Err(Failure::Local {
+                kind: ErrorKind::InvalidRequest,
+                message: format!(
+                    "{option} cannot be changed in a run that goes on; ask anew, or see what peregrine runs fork --set \
+                     can change"
+                ),
+            });
+        }
         let (runs, mut stored) = keep::find(store, name).await?;
         let key = stored.key().clone();
         self.run = Some(key.run);

@@ -2,6 +2,8 @@
 //!
 //! Invariants: looking for runs makes no store; a URL is never shown, because it may hold a password.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -214,6 +216,24 @@ impl Runs {
             ),
             _ => refuse(ErrorKind::NotFound, "there is no run in this scope".to_owned()),
         }
+    }
+
+    /// The runs that were written last, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], with what the store says.
+    pub(crate) async fn latest(&self, most: usize) -> Result<Vec<RunKey>, Failure> {
+        let mut latest = BinaryHeap::new();
+        self.each(|info| {
+            latest.push(Reverse((info.updated, info.run)));
+            if latest.len() > most {
+                latest.pop();
+            }
+        })
+        .await?;
+        let latest = latest.into_sorted_vec().into_iter();
+        Ok(latest.map(|Reverse((_, run))| self.key(run)).collect())
     }
 
     /// Looks at every run, the oldest first.

@@ -163,6 +163,12 @@ fn what_a_journal_says_of_files_counts_only_with_this_users_seal() {
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.err.contains("give them again: docs (in "), "{refused:?}");
     assert_eq!(refused.json()["error"]["code"], "invalid_request");
+    let elsewhere = other.run(&["runs", "resume", &run, "docs", &flag, &dir]);
+    let told = format!("give it again: --base-url {}", server.url());
+    assert!(
+        elsewhere.code == Some(1) && elsewhere.err.contains(&told),
+        "{elsewhere:?}"
+    );
     assert_eq!(server.requests().len(), 2, "nobody was asked");
     // Said by this user, now.
     let resume = [
@@ -240,6 +246,11 @@ fn a_bound_stops_a_kept_run_and_more_of_it_lets_it_go_on() {
         "{ran:?}"
     );
     assert!(ran.err.contains("peregrine runs resume "), "{ran:?}");
+    let other = kept.run(&["runs", "resume", "last", "--system", "Be brief."]);
+    assert!(
+        other.code == Some(1) && other.err.contains("--system cannot be changed"),
+        "{other:?}"
+    );
     let still = kept.run(&["runs", "resume", "last", "--max-steps", "1"]);
     assert_eq!((still.code, server.requests().len()), (Some(1), 1), "{still:?}");
     let ran = kept.run(&["runs", "resume", "last", "--max-steps", "2"]).ok();

@@ -75,7 +75,7 @@ fn a_conversation_goes_on_after_kill() {
         // The model, its address and the files are those of before.
         server.set_reply(Reply::text("Pigeons."));
         let ran = kept
-            .run_with_input(&["chat", "--resume", chat], "Who am I?\n")
+            .run_with_input(&["chat", "--resume", "last"], "Who am I?\n")
             .ok();
         assert_eq!(ran.out, "Pigeons.\nPigeons.\n", "{ran:?}");
         assert!(ran.err.contains("going on with: What do they hunt?"), "{ran:?}");
