@@ -388,6 +388,9 @@ impl Agent {
     /// is this agent's: models, tools, memory, hooks, what is allowed. Budgets begin anew: those of the agent, and that of
     /// the [`Resumption`], if it has one. A tool that the agent has no more is an error that the model is told.
     ///
+    /// An agent that keeps runs (`with_checkpoints`) goes on with the journal of the run, which must be where the run was
+    /// stopped; a run that has none gets one.
+    ///
     /// # Errors
     ///
     /// As [`run`](Self::run); [`ConfigProblem::Resume`], with the run, if it cannot go on with this agent.

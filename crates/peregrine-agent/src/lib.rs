@@ -54,7 +54,8 @@
 //! happened ([`run::Event`]) and says what is to be done ([`run::Effect`]); it does no I/O and knows no clock and no
 //! randomness. The driver behind [`Agent::run`] performs the effects. A run that is stopped, by
 //! [`Input::with_cancellation`] or at a bound with [`OnLimit::Pause`], comes back in its [`RunError`]; stored and restored,
-//! it goes on by [`Agent::resume`], under the same id.
+//! it goes on by [`Agent::resume`], under the same id. With the feature `checkpoints` and a store, all of this happens by
+//! itself, at every step, and a run survives whatever ends its process: see `durable`.
 //!
 //! # Strategies
 //!

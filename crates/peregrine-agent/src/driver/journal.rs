@@ -29,7 +29,7 @@ use crate::budget::{Budget, Estimate, Resource, Spent};
 use crate::durable::digest::{Digest, Requests};
 use crate::durable::fold::{StateRef, Unread, forget, settles, state_digest};
 use crate::durable::open::{self, Opening};
-use crate::durable::record::{Announced, Finished, Note, SCHEMA, SignatureId, begun};
+use crate::durable::record::{Announced, Finished, Note, SCHEMA, STATE_FORM, SignatureId, begun};
 use crate::error::{ConfigProblem, Error, RunError};
 use crate::run::{CallId, Effect, End, Event, Interrupt, ToolOutcome};
 
@@ -143,7 +143,7 @@ impl Driver {
                 Stage::Opening(opening) => match opening.as_mut().poll(cx) {
                     Poll::Ready(Ok(opened)) => self.opened(*opened),
                     Poll::Ready(Err(error)) => self.leave(error),
-                    Poll::Pending => match self.poll_stop(cx) {
+                    Poll::Pending => match self.poll_halt(cx) {
                         Some(error) => self.leave(error),
                         None => return Poll::Pending,
                     },
@@ -167,7 +167,7 @@ impl Driver {
                         self.is_over = true;
                     }
                     Poll::Ready(Err(error)) => self.leave(Error::Checkpoints(error)),
-                    Poll::Pending => match self.poll_stop(cx).or_else(|| self.poll_grace(cx)) {
+                    Poll::Pending => match self.poll_halt(cx).or_else(|| self.poll_grace(cx)) {
                         Some(error) => self.leave(error),
                         None => return Poll::Pending,
                     },
@@ -191,7 +191,7 @@ impl Driver {
     }
 
     /// Whether the run is told to stop, while there is nothing but the journal to wait for.
-    fn poll_stop(&mut self, cx: &mut Context<'_>) -> Option<Error> {
+    fn poll_halt(&mut self, cx: &mut Context<'_>) -> Option<Error> {
         if let Some(cancelled) = &mut self.cancelled
             && Pin::new(cancelled).poll(cx).is_ready()
         {
@@ -509,6 +509,7 @@ impl Driver {
         let failures = self.hooks.as_ref().map(super::BoundHooks::failed);
         let finished = Finished {
             state: state_digest(&mut self.run),
+            form: STATE_FORM,
             overshoot: self.report.overshoot.clone(),
             observer_failures: failures.unwrap_or_default(),
             response,

@@ -126,6 +126,7 @@ impl Driver {
         };
         let Finished {
             state: _,
+            form: _,
             overshoot,
             observer_failures,
             response,

@@ -4,7 +4,7 @@
 //! begins with what is changed. What those records say was done was done, and is not done again: a call with side effects
 //! that was begun before and has its result behind it is in doubt in the fork, unless the fork says what it returned.
 
-use peregrine_checkpoints::{Durability, Error as StoreError, Span};
+use peregrine_checkpoints::{Error as StoreError, Span};
 use peregrine_core::{Message, RunId, ToolCall, ToolResult};
 use serde::{Deserialize, Serialize};
 
@@ -165,10 +165,7 @@ impl Agent {
             mut changes,
         } = fork;
         let problem = |problem: String| Error::Config(ConfigProblem::Fork { problem });
-        let (mut checkpoints, key) = self.stored_key(run.into())?;
-        if checkpoints.options().durability == Durability::None {
-            checkpoints = checkpoints.with_durability(Durability::default());
-        }
+        let (checkpoints, key) = self.stored_key(run.into())?;
         let span = at.map_or(Span::SINCE_SNAPSHOT, |at| Span::SINCE_SNAPSHOT.upto(at));
         let (mut folded, _) = Folded::load(&checkpoints, &key, span).await?;
         let at = at.unwrap_or(folded.next_seq);

@@ -22,6 +22,9 @@ use crate::run::{CallId, Event, Form, ModelCall, RunSpec, ToolTask, Veto};
 
 /// The version of events, effects and snapshots.
 pub(crate) const SCHEMA: u32 = 1;
+/// The form in which states are digested. It is raised whenever a run is serialised differently than before: then the
+/// replay of an older journal in `tests/golden` parts from it at its end.
+pub(crate) const STATE_FORM: u32 = 1;
 /// The version of notes. Markers share their numbers with those of the checkpoints crate, which begin at 1.
 pub(crate) const NOTE_SCHEMA: u32 = 101;
 
@@ -164,6 +167,8 @@ impl SignatureId {
 pub struct Finished {
     /// Of the run's last state.
     pub state: Digest,
+    /// The form in which the state was digested: a later version that writes states differently does not compare it.
+    pub form: u32,
     /// By how much budgets were exceeded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overshoot: Vec<Overshoot>,

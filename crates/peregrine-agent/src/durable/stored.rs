@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use peregrine_checkpoints::{Checkpoints, Draft, Error as StoreError, Kind, Origin, RunKey, Span};
+use peregrine_checkpoints::{
+    Checkpoints, Draft, Durability, Error as StoreError, Kind, Origin, RunKey, Span,
+};
 use peregrine_core::{RunId, Scope, ToolCall, ToolResult};
 use peregrine_signatures::Signature;
 use peregrine_tools::Cancellation;
@@ -162,7 +164,12 @@ impl Agent {
         let Some(scope) = scope else {
             return Err(Error::Config(ConfigProblem::NoScope));
         };
-        Ok((checkpoints.clone(), RunKey::new(scope, run.run)))
+        let key = RunKey::new(scope, run.run);
+        // What is in the store was to be kept.
+        Ok(match checkpoints.options().durability {
+            Durability::None => (checkpoints.with_durability(Durability::default()), key),
+            _ => (checkpoints.clone(), key),
+        })
     }
 
     /// Looks at a run in the store. It is not held: whether somebody works on it shows when it is to go on.

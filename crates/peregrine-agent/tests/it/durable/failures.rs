@@ -280,6 +280,59 @@ async fn a_run_that_is_cancelled_is_stopped_in_its_journal_and_nothing_is_in_dou
 }
 
 #[tokio::test]
+async fn a_call_that_was_announced_and_not_begun_when_the_run_was_stopped_is_not_in_doubt() {
+    let (mut in_doubt, mut not_begun) = (0, 0);
+    for polls in 1..20 {
+        let (_, checkpoints) = moody(3);
+        let begun = Ledger::default();
+        let info = ToolInfo::new(ToolSpec::new("pay", "Pays.", JsonSchema::empty_object()));
+        let paying = begun.clone();
+        let pay = FnTool::raw(info.with_effect(Effect::SideEffect), move |_: ToolContext, _| {
+            paying.write("begun");
+            async {
+                super::support::wait(3).await;
+                Ok::<_, ToolError>("paid")
+            }
+        });
+        let agent = Agent::new(Script::new(|request, _| {
+            Ok(match results(request).len() {
+                0 => calls(&[("pay", "{}")]),
+                _ => text("Paid."),
+            })
+        }))
+        .with_scope(scope())
+        .with_tool(pay)
+        .with_allowed("pay")
+        .with_checkpoints(checkpoints);
+        let canceller = Canceller::new();
+        let mut run = Box::pin(agent.run(input().with_cancellation(canceller.cancellation())));
+        for _ in 0..polls {
+            assert!(futures_util::FutureExt::now_or_never(run.as_mut()).is_none());
+        }
+        canceller.cancel();
+        run.await.unwrap_err();
+        let Ok(stored) = agent.load(id(1)).await else {
+            continue;
+        };
+        let history = agent.history(id(1)).await.unwrap();
+        let is_announced = history.iter().any(|entry| entry.what.name() == "call_tool");
+        assert_eq!(
+            stored.in_doubt().len(),
+            begun.lines().len(),
+            "after {polls} polls"
+        );
+        match stored.in_doubt().is_empty() {
+            true => not_begun += usize::from(is_announced),
+            false => in_doubt += 1,
+        }
+    }
+    assert!(
+        in_doubt > 0 && not_begun > 0,
+        "{in_doubt} in doubt, {not_begun} not begun"
+    );
+}
+
+#[tokio::test]
 async fn a_stopped_run_that_has_no_journal_gets_one_when_it_goes_on() {
     let ledger = Ledger::default();
     let agent = ten_tools(model(), &ledger, memory());
