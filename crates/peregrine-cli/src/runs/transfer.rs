@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use peregrine::ErrorKind;
 use peregrine::checkpoints::Error;
@@ -24,6 +26,10 @@ use crate::output::{Console, Verbosity};
 
 /// How long the first line may be, which only names the run.
 const MAX_HEAD_BYTES: u64 = 64 << 10;
+/// So much is read at once.
+const PIECE_BYTES: usize = 64 << 10;
+/// While nothing comes, it is looked so often whether to stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Writes a run as JSON lines.
 ///
@@ -83,14 +89,11 @@ pub(crate) async fn import(args: &ImportArgs, console: &mut Console) -> Result<E
         path if path == Path::new("-") => Box::new(io::stdin()),
         path => Box::new(File::open(path).map_err(|error| could_not("open", path, &error))?),
     };
-    let mut input = BufReader::new(Stoppable {
-        input,
-        stopped: Arc::clone(&stopped),
-    });
+    let mut input = BufReader::new(Stoppable::read(input, Arc::clone(&stopped)));
     let runs = Runs::open(&args.store).await?;
     let id = args.id;
     console.working("importing");
-    // On a thread of its own, because reading standard input or a dead disk cannot be cancelled.
+    // On a thread of its own, so that this one hears signals.
     let runtime = tokio::runtime::Handle::current();
     let mut importing = tokio::task::spawn_blocking(move || {
         runtime.block_on(async move {
@@ -110,7 +113,7 @@ pub(crate) async fn import(args: &ImportArgs, console: &mut Console) -> Result<E
     let ended = tokio::select! {
         ended = &mut importing => Ok(ended),
         () = interrupts.next() => {
-            // Its next read fails, and what it has made is removed again. Who cannot wait for that says so once more.
+            // It ends with an error, which removes what it has made. Who cannot wait for that says so once more.
             stopped.store(true, Ordering::Relaxed);
             interrupts.or(async { Ok::<_, Failure>(importing.await) }).await
         }
@@ -150,17 +153,62 @@ fn head(input: &mut (dyn BufRead + Send)) -> Result<(Vec<u8>, RunId), Failure> {
     }
 }
 
-/// Input that ends with an error when it is told to.
-struct Stoppable<R> {
-    input: R,
+/// Input that ends with an error when it is told to, also while nothing comes.
+struct Stoppable {
+    pieces: Receiver<io::Result<Vec<u8>>>,
+    piece: Cursor<Vec<u8>>,
     stopped: Arc<AtomicBool>,
 }
 
-impl<R: Read> Read for Stoppable<R> {
+impl Stoppable {
+    /// Reads on a thread of its own, because a read of standard input or of a dead disk cannot be cancelled.
+    fn read(mut input: impl Read + Send + 'static, stopped: Arc<AtomicBool>) -> Self {
+        let (sender, pieces) = sync_channel(1);
+        std::thread::spawn(move || {
+            loop {
+                let mut piece = vec![0; PIECE_BYTES];
+                let read = match input.read(&mut piece) {
+                    Ok(count) => {
+                        piece.truncate(count);
+                        Ok(piece)
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => Err(error),
+                };
+                let is_last = !matches!(&read, Ok(piece) if !piece.is_empty());
+                if sender.send(read).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Self {
+            pieces,
+            piece: Cursor::default(),
+            stopped,
+        }
+    }
+}
+
+impl Read for Stoppable {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.stopped.load(Ordering::Relaxed) {
-            true => Err(io::Error::other("interrupted")),
-            false => self.input.read(buffer),
+        loop {
+            if self.stopped.load(Ordering::Relaxed) {
+                return Err(io::Error::other("interrupted"));
+            }
+            match self.piece.read(buffer)? {
+                0 => match self.pieces.recv_timeout(LOOK) {
+                    Ok(piece) => {
+                        let piece = piece?;
+                        if piece.is_empty() {
+                            return Ok(0);
+                        }
+                        self.piece = Cursor::new(piece);
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return Ok(0),
+                },
+                count => return Ok(count),
+            }
         }
     }
 }

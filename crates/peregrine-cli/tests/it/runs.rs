@@ -347,3 +347,33 @@ fn the_environment_says_where_runs_are_and_looking_makes_no_store() {
     let both = empty.run(&["runs", "list", "--dir", "a", "--database-url", "sqlite:b"]);
     assert_eq!(both.code, Some(2), "{both:?}");
 }
+
+#[cfg(unix)]
+#[test]
+fn an_import_that_is_interrupted_leaves_nothing() {
+    use std::io::Write as _;
+    use std::process::Stdio;
+
+    in_every_store(|kept| {
+        let run = text(kept.write(1, &three()));
+        let exported = kept.run(&["runs", "export", &run]).ok().out;
+        let arguments = kept.arguments(&["runs", "import", "-", "--as", "new"]);
+        let mut command = kept.world.command(&arguments);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        // The head begins the run; then nothing more comes.
+        let mut input = child.stdin.take().unwrap();
+        let head = exported.lines().next().unwrap();
+        input.write_all(format!("{head}\n").as_bytes()).unwrap();
+        let count = || {
+            let listed = kept.run(&["runs", "list", "--json"]).ok().json();
+            listed["runs"].as_array().unwrap().len()
+        };
+        while count() < 2 {
+            assert_eq!(child.try_wait().unwrap(), None, "it ended too early");
+        }
+        crate::signals::interrupt(&child);
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert_eq!(count(), 1);
+        drop(input);
+    });
+}
