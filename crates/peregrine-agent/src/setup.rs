@@ -147,6 +147,7 @@ impl Inner {
             direct,
             #[cfg(feature = "checkpoints")]
             checkpoints,
+            grace: _,
             problem,
         } = self;
         #[cfg(feature = "checkpoints")]
@@ -166,6 +167,7 @@ impl Inner {
             && hooks.is_empty()
             && memory.is_none()
             && input.cancellation.can_never_fire()
+            && input.interrupts.is_none()
             && problem.is_none()
             && spec.is_direct()
             && self.allowance.unknown_names(registry).next().is_none()

@@ -18,7 +18,7 @@ use crate::interrupt::Interrupts;
 use crate::keep::{self, Kept};
 use crate::model::{self, Chosen};
 use crate::output::{Console, Verbosity};
-use crate::run::{Asking, Runner, Unanswered};
+use crate::run::{Asking, FirstSignal, Runner, Unanswered};
 use crate::runs::args::RunName;
 use crate::runs::{self, resume};
 use crate::view::View;
@@ -53,8 +53,8 @@ pub(crate) async fn ask(args: &AskArgs, console: &mut Console) -> Result<(), Fai
         report: None,
     };
     let ended = match Interrupts::new() {
-        Ok(mut interrupts) => question.answer(console, &mut interrupts).await,
-        Err(error) => Err(Failure::io(&error)),
+        Ok(interrupts) => question.answer(console, &interrupts).await,
+        Err(failure) => Err(failure),
     };
     if let Err(failure) = &ended
         && args.json
@@ -129,7 +129,7 @@ pub(crate) async fn answered(
 }
 
 impl Question<'_> {
-    async fn answer(&mut self, console: &mut Console, interrupts: &mut Interrupts) -> Result<(), Failure> {
+    async fn answer(&mut self, console: &mut Console, interrupts: &Interrupts) -> Result<(), Failure> {
         let AskArgs {
             question,
             paths,
@@ -192,7 +192,8 @@ impl Question<'_> {
         let mut input = Input::from(&before);
         input.messages.push(asked);
         input.run_id = id;
-        let ended = runner.run(input, &mut view, interrupts).await;
+        let first = FirstSignal::Finishes;
+        let ended = runner.run(input, &mut view, interrupts, first).await;
         let output = match ended {
             Ok(output) => output,
             Err(Unanswered { failure, report }) => {

@@ -17,12 +17,12 @@ use crate::ask;
 use crate::chat_log::{self, Asked, ChatLog};
 use crate::command;
 use crate::failure::Failure;
-use crate::interrupt::Interrupts;
+use crate::interrupt::{self, Interrupts};
 use crate::keep::{self, Kept};
 use crate::model::{self, Chosen};
 use crate::output::{Console, Verbosity};
 use crate::prompt;
-use crate::run::{Asking, Runner};
+use crate::run::{Asking, FirstSignal, Runner};
 use crate::runs;
 use crate::runs::args::RunName;
 use crate::runs::store::Runs;
@@ -58,7 +58,7 @@ async fn converse(mut args: ChatArgs, chat: &mut Option<Chat>, console: &mut Con
     let interactive = std::io::stdin().is_terminal();
     let before = goes_on(&mut args).await?;
     let tools = ask::tools(&args.paths)?;
-    let mut interrupts = Interrupts::new().map_err(|error| Failure::io(&error))?;
+    let mut interrupts = Interrupts::new()?;
     console.working("looking for a model");
     let chosen = interrupts.or(model::choose(&args.run)).await?;
     ask::announce(&chosen, console);
@@ -76,12 +76,16 @@ async fn converse(mut args: ChatArgs, chat: &mut Option<Chat>, console: &mut Con
         let brief: String = asked.question.chars().take(100).collect();
         console.note(Verbosity::Normal, &format!("going on with: {brief}"));
         let ended = chat
-            .answer(&asked.question, Some(asked.run), console, &mut interrupts)
+            .answer(&asked.question, Some(asked.run), console, &interrupts)
             .await;
+        // A signal that came too late to end it is still to be heard.
+        if ended.is_err() {
+            interrupts.renew()?;
+        }
         console.end_line()?;
         match ended {
             Ok(()) => {}
-            Err(failure @ (Failure::Interrupted | Failure::BrokenPipe | Failure::Output(_))) => {
+            Err(failure @ (Failure::Interrupted(_) | Failure::BrokenPipe | Failure::Output(_))) => {
                 return Err(failure);
             }
             Err(failure) => {
@@ -98,9 +102,9 @@ async fn converse(mut args: ChatArgs, chat: &mut Option<Chat>, console: &mut Con
         }
         let line = tokio::select! {
             line = lines.recv() => line,
-            () = interrupts.next() => {
-                if leaving || !interactive {
-                    return Err(Failure::Interrupted);
+            interrupted = interrupts.next() => {
+                if leaving || !interactive || interrupt::leaves(&interrupted) {
+                    return Err(interrupted);
                 }
                 leaving = true;
                 console.prompt("\n(Ctrl-C again or Ctrl-D leaves)\n");
@@ -121,16 +125,20 @@ async fn converse(mut args: ChatArgs, chat: &mut Option<Chat>, console: &mut Con
             Input::Nothing => Ok(()),
             Input::Exit => break,
             Input::Command(command, rest) => interrupts.or(chat.command(command, rest, console)).await,
-            Input::Question(question) => chat.answer(question, None, console, &mut interrupts).await,
+            Input::Question(question) => chat.answer(question, None, console, &interrupts).await,
         };
+        // A signal that came too late to end it is still to be heard.
+        if ended.is_err() {
+            interrupts.renew()?;
+        }
         console.end_line()?;
         match ended {
             Ok(()) => {}
-            Err(Failure::Interrupted) if interactive => {
+            Err(failure @ Failure::Interrupted(_)) if interactive && !interrupt::leaves(&failure) => {
                 leaving = true;
                 console.note(Verbosity::Quiet, "cancelled (Ctrl-C again leaves)");
             }
-            Err(failure @ (Failure::Interrupted | Failure::BrokenPipe | Failure::Output(_))) => {
+            Err(failure @ (Failure::Interrupted(_) | Failure::BrokenPipe | Failure::Output(_))) => {
                 return Err(failure);
             }
             Err(failure) => {
@@ -259,7 +267,7 @@ impl Chat {
         question: &str,
         going: Option<RunId>,
         console: &mut Console,
-        interrupts: &mut Interrupts,
+        interrupts: &Interrupts,
     ) -> Result<(), Failure> {
         let run = going.unwrap_or_else(runs::new_id);
         let kept = match &mut self.log {
@@ -297,7 +305,7 @@ impl Chat {
         kept: Option<&Kept>,
         is_going: bool,
         console: &mut Console,
-        interrupts: &mut Interrupts,
+        interrupts: &Interrupts,
     ) -> Result<(), Failure> {
         let run = &self.args.run;
         let asking = match console.is_terminal() {
@@ -321,13 +329,15 @@ impl Chat {
         };
         let mut input = peregrine::Input::from(&self.messages).with_user(question);
         input.run_id = kept.map(|kept| kept.key.run);
+        // Half an answer is no use to a conversation, and the next question is at hand.
+        let first = FirstSignal::Stops;
         let ended = match kept {
             Some(kept) if is_going && kept.has_begun().await? => {
                 runner
-                    .go_on(&kept.key, More::default(), false, &mut view, interrupts)
+                    .go_on(&kept.key, More::default(), false, &mut view, interrupts, first)
                     .await
             }
-            _ => runner.run(input, &mut view, interrupts).await,
+            _ => runner.run(input, &mut view, interrupts, first).await,
         };
         let output = ended.map_err(|unanswered| unanswered.failure)?;
         let response = ask::check(output.response)?;

@@ -1,16 +1,17 @@
 //! One run of the agent: what it is made of, and how it is followed to its end.
 //!
 //! The loop itself is `peregrine::Agent`'s. Here is what the command adds: its bounds, what is shown while the run goes
-//! on, and Ctrl-C, which cancels the run so that what was done until then is still told.
+//! on, and Ctrl-C, which stops the run so that what was done until then is still told.
 
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use peregrine::agent::run::More;
+use peregrine::agent::run::{InterruptMode, More};
 use peregrine::agent::{RunReport, Unstreamed};
 use peregrine::checkpoints::RunKey;
 use peregrine::core::{Middleware, Result as ModelResult};
-use peregrine::tools::{Canceller, Registry};
+use peregrine::interrupts::{Hook, Kind, Mode, Scope};
+use peregrine::tools::Registry;
 use peregrine::{
     Agent, BudgetLimits, ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Input, Limits, NanoUsd,
     OnLimit, RunError, RunEvent, RunOutput, RunStream, Sampling,
@@ -22,6 +23,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::keep::Kept;
 use crate::model::Chosen;
+use crate::output::Verbosity;
 use crate::view::View;
 
 /// How many of the model's own events wait at most until they are shown.
@@ -42,6 +44,15 @@ pub(crate) enum Asking {
     Streamed,
     /// Piece by piece, and each event of the model is shown as it is.
     Watched,
+}
+
+/// What the first signal does to a run; the second stops it at once in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstSignal {
+    /// Lets it finish its step.
+    Finishes,
+    /// Stops it at once.
+    Stops,
 }
 
 /// A run without an answer.
@@ -136,12 +147,12 @@ impl Runner {
         self,
         input: Input,
         view: &mut View<'_>,
-        interrupts: &mut Interrupts,
+        interrupts: &Interrupts,
+        first: FirstSignal,
     ) -> Result<RunOutput, Unanswered> {
-        let canceller = Canceller::new();
-        let input = input.with_cancellation(canceller.cancellation());
-        let events = self.agent.run_stream(input);
-        self.follow(events, &canceller, view, interrupts).await
+        let answer = Answer::below(interrupts, first);
+        let events = self.agent.run_stream(input.with_interrupts(&answer.scope));
+        self.follow(events, first, view, interrupts).await
     }
 
     /// Goes on with a run that was kept, with more of its bounds.
@@ -159,36 +170,48 @@ impl Runner {
         more: More,
         takes_over: bool,
         view: &mut View<'_>,
-        interrupts: &mut Interrupts,
+        interrupts: &Interrupts,
+        first: FirstSignal,
     ) -> Result<RunOutput, Unanswered> {
-        let canceller = Canceller::new();
+        let answer = Answer::below(interrupts, first);
         let stored = self.agent.load(run).await.map_err(Failure::from)?;
-        let mut stored = stored.with_cancellation(canceller.cancellation());
+        let mut stored = stored.with_interrupts(&answer.scope);
         if takes_over {
             stored = stored.with_take_over();
         }
-        self.follow(stored.resume_stream(more), &canceller, view, interrupts)
+        self.follow(stored.resume_stream(more), first, view, interrupts)
             .await
     }
 
     async fn follow(
         mut self,
         mut events: RunStream,
-        canceller: &Canceller,
+        first: FirstSignal,
         view: &mut View<'_>,
-        interrupts: &mut Interrupts,
+        interrupts: &Interrupts,
     ) -> Result<RunOutput, Unanswered> {
         loop {
             tokio::select! {
                 biased;
-                () = interrupts.next() => canceller.cancel(),
                 Some(event) = self.watched.recv() => view.model_event(&event)?,
                 event = events.next() => {
                     self.show_watched(view)?;
                     match event {
                         Some(Ok(RunEvent::Finished(output))) => return Ok(*output),
+                        Some(Ok(RunEvent::Interrupted { interrupt })) => {
+                            if interrupt.mode == InterruptMode::Graceful && first == FirstSignal::Finishes {
+                                let note = "this step is finished, then it stops; Ctrl-C again stops at once";
+                                view.console.note(Verbosity::Quiet, note);
+                            }
+                        }
                         Some(Ok(event)) => view.event(&event)?,
-                        Some(Err(error)) => return Err(error.into()),
+                        Some(Err(error)) => {
+                            let mut unanswered = Unanswered::from(error);
+                            if let Failure::Interrupted(_) = unanswered.failure {
+                                unanswered.failure = interrupts.failure();
+                            }
+                            return Err(unanswered);
+                        }
                         // The last event is one of the others.
                         None => return Err(Failure::internal("the run ended without an end").into()),
                     }
@@ -217,6 +240,25 @@ fn limits(budget: Allotment, left: Duration) -> BudgetLimits {
     limits.cost = cost_nano_usd.map(NanoUsd);
     limits.tool_calls = tool_calls;
     limits
+}
+
+/// What a run is interrupted by.
+struct Answer {
+    scope: Scope,
+    _hook: Option<Hook>,
+}
+
+impl Answer {
+    fn below(interrupts: &Interrupts, first: FirstSignal) -> Self {
+        let scope = interrupts.scope().child(Kind::Other, "answer");
+        let at_once = scope.handle();
+        let hook = (first == FirstSignal::Stops).then(|| {
+            interrupts.scope().on(Mode::Graceful, move || {
+                at_once.interrupt(Mode::Immediate);
+            })
+        });
+        Self { scope, _hook: hook }
+    }
 }
 
 /// Tells of each event of a stream. Who is told may be slower than the model, which waits then.

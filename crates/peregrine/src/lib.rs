@@ -7,6 +7,7 @@
 //! | [`providers`] | `peregrine-providers` | models over the wire, retry, record and replay, the offline model |
 //! | [`signatures`] | `peregrine-signatures` | typed contracts: structs in, structs out |
 //! | [`tools`] | `peregrine-tools` | what agents can do, and which of it they may |
+//! | [`interrupts`] | `peregrine-interrupts` | scopes that stop what runs below them: limits, signals, process groups |
 //! | [`agent`] | `peregrine-agent` | agents, runs, strategies, budgets, hooks, windows, prompt lint |
 //! | `checkpoints` | `peregrine-checkpoints` | journals of runs and their stores: resume, fork, diff, export |
 //!
@@ -17,6 +18,7 @@
 //! - `tokio` (default): agents keep time with tokio unless they are given a timer.
 //! - `checkpoints`: runs that survive their process (`agent::durable`), in memory or in a directory; `sqlite` and
 //!   `postgres` keep them in a database.
+//! - `signal`, `process`: what listens to Ctrl-C and SIGTERM, and what ends child processes, in [`interrupts`] (Unix).
 //! - `full`: everything.
 //!
 //! # Examples
@@ -45,6 +47,7 @@ pub use peregrine_agent as agent;
 #[cfg_attr(docsrs, doc(cfg(feature = "checkpoints")))]
 pub use peregrine_checkpoints as checkpoints;
 pub use peregrine_core as core;
+pub use peregrine_interrupts as interrupts;
 pub use peregrine_providers as providers;
 
 pub mod signatures {

@@ -5,9 +5,10 @@ use peregrine_core::{ChatResponse, Error as ModelError};
 use peregrine_signatures::{Error as SignatureError, OutputReader, Outputs as _, Signature};
 
 use super::ops::Done;
+use super::stop::Below;
 use super::{Driver, internal};
 use crate::error::{Error, RunError};
-use crate::output::{RunOutput, RunReport, TypedOutput};
+use crate::output::{AbandonedKind, RunOutput, RunReport, TypedOutput};
 use crate::run::{End, Failure};
 
 impl Driver {
@@ -67,7 +68,8 @@ impl Driver {
             let outcome = hooks.after_run(&mut response).await;
             Done::after_run(outcome.map(|()| response))
         };
-        self.ops.push(None, 0, Box::pin(stream::once(after)), None);
+        let below = Below::other(AbandonedKind::Hook, true);
+        self.ops.push(None, 0, Box::pin(stream::once(after)), below);
     }
 
     pub(super) fn complete(&mut self, response: ChatResponse) {
@@ -78,6 +80,9 @@ impl Driver {
         self.ops.clear();
         self.todo.clear();
         self.is_over = !self.close_journal(&outcome);
+        if self.is_over {
+            self.stop = None;
+        }
         let mut report = std::mem::replace(&mut self.report, RunReport::new(self.run_id));
         let counts = self.run.counts();
         report.messages = self.run.messages();

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use peregrine_checkpoints::{Draft, Durability, Error as StoreError, Journal, Kind};
 use peregrine_core::{ChatModel as _, ChatResponse, Cost, Message, RunId, Scope, Usage};
+use peregrine_interrupts::WaitForInterrupt;
 
 use super::start::Start;
 use super::{Driver, Sleep};
@@ -66,6 +67,8 @@ pub(super) struct Log {
     pub(super) is_too_deep: bool,
     /// Whether the run was told to stop, so that the store is not waited for for ever.
     pub(super) is_stopping: bool,
+    /// Fires when the run is to stop at once.
+    pub(super) halt: Option<WaitForInterrupt>,
     /// Ends the wait for the store.
     pub(super) grace: Option<Sleep>,
 }
@@ -126,6 +129,7 @@ impl Log {
             is_finished: false,
             is_too_deep: false,
             is_stopping: false,
+            halt: None,
             grace: None,
         })))
     }
@@ -164,13 +168,20 @@ impl Driver {
                 Stage::Closing(closing) => match closing.as_mut().poll(cx) {
                     Poll::Ready(Ok(())) => {
                         log.stage = Stage::Closed;
-                        self.is_over = true;
+                        (self.is_over, self.stop) = (true, None);
                     }
                     Poll::Ready(Err(error)) => self.leave(Error::Checkpoints(error)),
-                    Poll::Pending => match self.poll_halt(cx).or_else(|| self.poll_grace(cx)) {
-                        Some(error) => self.leave(error),
-                        None => return Poll::Pending,
-                    },
+                    Poll::Pending => {
+                        // Whoever was told to stop already has a little time.
+                        let stopped = match log.is_stopping {
+                            true => self.poll_grace(cx),
+                            false => self.poll_halt(cx),
+                        };
+                        match stopped {
+                            Some(error) => self.leave(error),
+                            None => return Poll::Pending,
+                        }
+                    }
                 },
                 Stage::Closed => return Poll::Ready(()),
             }
@@ -205,7 +216,17 @@ impl Driver {
             self.deadline = None;
             return Some(Error::Limit(limit));
         }
-        None
+        if let Some(log) = self.log.as_deref()
+            && log.halt.is_none()
+        {
+            let halt = self.halt();
+            self.log.as_deref_mut()?.halt = halt;
+        }
+        let halt = self.log.as_deref_mut()?.halt.as_mut()?;
+        match Pin::new(halt).poll(cx) {
+            Poll::Ready(_) => self.halted().map(Error::Interrupted),
+            Poll::Pending => None,
+        }
     }
 
     /// Lets the journal be, with what is acknowledged in it. Whatever the run came to in memory, it did not come to.
@@ -223,7 +244,7 @@ impl Driver {
                     Err(failed) => failed.report().clone(),
                 };
                 self.result = Some(Err(RunError::new(error, report)));
-                self.is_over = true;
+                (self.is_over, self.stop) = (true, None);
             }
         }
     }
@@ -416,10 +437,14 @@ impl Driver {
 
     /// What was asked for and not begun yet is not begun any more.
     pub(super) fn unhold(&mut self, calls: &[CallId]) {
+        let is_resting = self.is_resting();
         let Some(log) = self.log.as_deref_mut() else {
             return;
         };
         let stopped = &mut log.stopped;
+        if !is_resting {
+            stopped.extend(calls.iter().filter(|call| self.ops.is_untouched(**call)));
+        }
         for waiting in [&mut log.held, &mut log.writing, &mut self.todo] {
             waiting.retain(|effect| match super::begins(effect) {
                 Some(call) if calls.contains(&call) => {
@@ -427,6 +452,20 @@ impl Driver {
                     false
                 }
                 _ => true,
+            });
+        }
+    }
+
+    /// Nothing is begun any more.
+    pub(super) fn unhold_all(&mut self) {
+        let Some(log) = self.log.as_deref_mut() else {
+            return;
+        };
+        let stopped = &mut log.stopped;
+        for waiting in [&mut log.held, &mut log.writing, &mut self.todo] {
+            waiting.retain(|effect| {
+                stopped.extend(super::begins(effect));
+                !super::stop::begins_something(effect)
             });
         }
     }
@@ -512,6 +551,7 @@ impl Driver {
             form: STATE_FORM,
             overshoot: self.report.overshoot.clone(),
             observer_failures: failures.unwrap_or_default(),
+            abandoned: self.report.abandoned.clone(),
             response,
             veto,
         };

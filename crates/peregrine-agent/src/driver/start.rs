@@ -10,13 +10,15 @@ use peregrine_signatures::Compiled;
 use peregrine_tools::Cancellation;
 
 use super::budgets::Sizes;
+use super::near::Near;
 use super::ops::{Done, Ops};
+use super::stop::{Below, Stop};
 use super::{Driver, Log, nothing_asked};
 use crate::agent::Inner;
 use crate::error::{ConfigProblem, Error, RunError};
 use crate::hooks::{BoundHooks, HookContext};
 use crate::input::{Input, Resumption};
-use crate::output::{CalledTool, RunReport};
+use crate::output::{AbandonedKind, CalledTool, RunReport};
 use crate::run::{Effect, Event, Form, More, Run, RunSpec};
 
 /// What a driver begins with.
@@ -93,7 +95,7 @@ impl Driver {
         if let Err(error) = inner.check() {
             return Err(start.failed(error));
         }
-        let (id, scope, parent, cancellation) = match &start {
+        let (id, scope, parent, cancellation, interrupts) = match &start {
             Start::New(input) => {
                 if input.messages.is_empty() {
                     return Err(start.failed(nothing_asked()));
@@ -106,6 +108,7 @@ impl Driver {
                     spec.template.scope.clone(),
                     input.budget.clone(),
                     input.cancellation.clone(),
+                    input.interrupts.clone(),
                 )
             }
             Start::Resumed(resumption, _) => {
@@ -113,6 +116,7 @@ impl Driver {
                     run,
                     budget,
                     cancellation,
+                    interrupts,
                 } = &**resumption;
                 if let Some(problem) = misfit(run, &inner, signature.is_some()) {
                     return Err(start.failed(Error::Config(ConfigProblem::Resume { problem })));
@@ -122,6 +126,7 @@ impl Driver {
                     run.spec().template.scope.clone(),
                     budget.clone(),
                     cancellation.clone(),
+                    interrupts.clone(),
                 )
             }
             #[cfg(feature = "checkpoints")]
@@ -130,6 +135,7 @@ impl Driver {
                 Some(stored.key.scope.clone()),
                 resuming.budget.clone(),
                 resuming.cancellation.clone(),
+                resuming.interrupts.clone(),
             ),
             #[cfg(feature = "checkpoints")]
             Start::Replayed(folded) => (
@@ -137,12 +143,14 @@ impl Driver {
                 folded.run.spec().template.scope.clone(),
                 None,
                 Cancellation::never(),
+                None,
             ),
             Start::Begun(run, id, _) => (
                 *id,
                 run.spec().template.scope.clone(),
                 None,
                 Cancellation::never(),
+                None,
             ),
         };
         let log = match Log::of(&inner, &start, id, scope.as_ref()) {
@@ -182,6 +190,7 @@ impl Driver {
                 timer,
                 failures: Arc::new(AtomicU32::new(0)),
             });
+        let grace = inner.grace;
         let mut driver = Self {
             run: Run::new(spec).with_id(id),
             inner,
@@ -195,7 +204,9 @@ impl Driver {
             budget,
             sizes: Sizes::default(),
             deadline,
+            near: Near::default(),
             cancelled: (!cancellation.can_never_fire()).then(|| cancellation.cancelled()),
+            stop: interrupts.map(|above| Box::new(Stop::new(&above, id.to_string(), grace, streaming))),
             hooks,
             reads: BTreeMap::new(),
             tools: BTreeMap::new(),
@@ -210,11 +221,12 @@ impl Driver {
             is_over: false,
             log,
         };
-        driver.start(start);
+        driver.watch_time();
+        driver.start_now_or_late(start);
         Ok(driver)
     }
 
-    fn start(&mut self, start: Start) {
+    pub(super) fn start(&mut self, start: Start) {
         match start {
             Start::New(input) => {
                 self.note_begun(&input.messages);
@@ -230,7 +242,7 @@ impl Driver {
                 self.run = resumption.run.with_id(self.run_id);
                 self.report.tool_calls = called_before(&self.run);
                 self.take_turns();
-                self.feed(Event::Resumed { more });
+                self.resume(more);
             }
             Start::Begun(run, id, effects) => {
                 self.run = run.with_id(id);
@@ -244,6 +256,7 @@ impl Driver {
     /// Gives the run its input, after the hooks.
     pub(super) fn begin(&mut self, mut input: Vec<Message>) {
         let Some(hooks) = self.hooks.clone() else {
+            self.hear();
             return self.feed(Event::Started { input });
         };
         let begun = async move {
@@ -252,7 +265,8 @@ impl Driver {
                 Err(veto) => Event::Vetoed { call: None, veto },
             })
         };
-        self.ops.push(None, 0, Box::pin(stream::once(begun)), None);
+        let below = Below::other(AbandonedKind::Hook, false);
+        self.ops.push(None, 0, Box::pin(stream::once(begun)), below);
     }
 
     /// Takes up the turns of a run that goes on.
@@ -272,6 +286,7 @@ impl Driver {
 pub(crate) struct Resuming {
     pub(crate) budget: Option<crate::budget::Budget>,
     pub(crate) cancellation: Cancellation,
+    pub(crate) interrupts: Option<peregrine_interrupts::Scope>,
 }
 
 /// Why a stopped run cannot go on with this agent, if it cannot.

@@ -93,7 +93,7 @@ impl Driver {
         }
         self.take_turns();
         if self.run.paused().is_none() {
-            let interrupt = Interrupt::immediate("the process that worked on it ended");
+            let interrupt = Interrupt::of_end();
             self.record(Event::Interrupted { interrupt });
             if let Some(log) = &mut self.log {
                 // It is not stopped here, but taken up.
@@ -104,7 +104,7 @@ impl Driver {
         if !never_begun.is_empty() {
             self.record(Event::NotBegun { calls: never_begun });
         }
-        self.record(Event::Resumed { more });
+        self.resume(more);
     }
 
     /// A run that was folded to its end.
@@ -129,12 +129,14 @@ impl Driver {
             form: _,
             overshoot,
             observer_failures,
+            abandoned,
             response,
             veto,
         } = finished;
         self.hooks = None;
         self.report.overshoot = overshoot;
         self.report.observer_failures = observer_failures;
+        self.report.abandoned = abandoned;
         match (end, veto) {
             (_, Some(veto)) => self.end(Err(Error::Vetoed(veto)), false),
             (End::Completed { response: answer, .. }, None) => self.complete(*response.unwrap_or(answer)),

@@ -56,6 +56,8 @@ impl Driver {
 
     pub(super) fn unhold(&mut self, _: &[CallId]) {}
 
+    pub(super) fn unhold_all(&mut self) {}
+
     pub(super) fn key_of(&self, call: CallId) -> String {
         format!("{}/{call}", self.run_id)
     }

@@ -18,6 +18,7 @@ use crate::budget::{Overshoot, Spent};
 use crate::durable::Digest;
 use crate::durable::digest::Requests;
 use crate::durable::fork::Change;
+use crate::output::Abandoned;
 use crate::run::{CallId, Event, Form, ModelCall, RunSpec, ToolTask, Veto};
 
 /// The version of events, effects and snapshots.
@@ -175,6 +176,9 @@ pub struct Finished {
     /// How often observers failed.
     #[serde(default)]
     pub observer_failures: u32,
+    /// What was told to stop and did not end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub abandoned: Vec<Abandoned>,
     /// What guards made of the answer, if they may change it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<Box<ChatResponse>>,

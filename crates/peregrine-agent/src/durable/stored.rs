@@ -7,6 +7,7 @@ use peregrine_checkpoints::{
     Checkpoints, Draft, Durability, Error as StoreError, Kind, Origin, RunKey, Span,
 };
 use peregrine_core::{RunId, Scope, ToolCall, ToolResult};
+use peregrine_interrupts::Scope as InterruptScope;
 use peregrine_signatures::Signature;
 use peregrine_tools::Cancellation;
 
@@ -280,6 +281,13 @@ impl StoredRun {
         self
     }
 
+    /// Runs below a scope; see [`Input::with_interrupts`](crate::Input::with_interrupts).
+    #[must_use]
+    pub fn with_interrupts(mut self, scope: &InterruptScope) -> Self {
+        self.resuming.interrupts = Some(scope.clone());
+        self
+    }
+
     /// Takes it from whoever works on it, who is known to hang: they find out at their next record, and what they do
     /// outside until then, they do.
     #[must_use]
@@ -369,7 +377,7 @@ impl StoredRun {
             Ok(())
         };
         if self.folded.run.paused().is_none() {
-            let interrupt = Interrupt::immediate("the process that worked on it ended");
+            let interrupt = Interrupt::of_end();
             take(Event::Interrupted { interrupt })?;
         }
         take(match resolution {

@@ -9,6 +9,8 @@ use peregrine_core::{RunId, ToolCall};
 use crate::run::thread::{State, Thread};
 use crate::run::turn::SlotState;
 use crate::run::{CallId, Event, Run, Stray, ToolTask};
+#[cfg(feature = "checkpoints")]
+use crate::run::{Interrupt, InterruptSource};
 
 impl Run {
     /// Calls that were asked for were never begun.
@@ -66,6 +68,14 @@ impl Run {
     #[cfg(feature = "checkpoints")]
     pub(crate) fn give_id(&mut self, id: Option<RunId>) {
         self.id = id;
+    }
+}
+
+#[cfg(feature = "checkpoints")]
+impl Interrupt {
+    /// That of a run whose process ended in the middle of it.
+    pub(crate) fn of_end() -> Self {
+        Self::immediate("the process that worked on it ended").with_source(InterruptSource::Other)
     }
 }
 

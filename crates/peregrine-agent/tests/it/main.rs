@@ -11,6 +11,8 @@ mod cancel;
 mod durable;
 mod hooks;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod hundred;
 mod limits;
 mod lint;
 mod loopback;
@@ -18,6 +20,11 @@ mod machine;
 mod matrix;
 mod paths;
 mod resume;
+mod stop;
+mod stop_places;
+#[cfg(target_os = "linux")]
+mod stop_process;
+mod stop_tools;
 mod strategies;
 mod streams;
 mod support;

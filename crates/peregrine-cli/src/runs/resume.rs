@@ -15,7 +15,7 @@ use crate::interrupt::Interrupts;
 use crate::keep::{self, Kept};
 use crate::model::{self, Chosen};
 use crate::output::Console;
-use crate::run::{Asking, Runner, Unanswered};
+use crate::run::{Asking, FirstSignal, Runner, Unanswered};
 use crate::view::View;
 use crate::{ask, files, json};
 
@@ -33,8 +33,8 @@ pub(crate) async fn resume(args: &ResumeArgs, console: &mut Console) -> Result<E
         report: None,
     };
     let ended = match Interrupts::new() {
-        Ok(mut interrupts) => going.on(console, &mut interrupts).await,
-        Err(error) => Err(Failure::io(&error)),
+        Ok(interrupts) => going.on(console, &interrupts).await,
+        Err(failure) => Err(failure),
     };
     if let Err(failure) = &ended
         && args.json
@@ -62,7 +62,7 @@ struct Going<'a> {
 }
 
 impl Going<'_> {
-    async fn on(&mut self, console: &mut Console, interrupts: &mut Interrupts) -> Result<(), Failure> {
+    async fn on(&mut self, console: &mut Console, interrupts: &Interrupts) -> Result<(), Failure> {
         let ResumeArgs {
             name,
             paths,
@@ -155,7 +155,16 @@ impl Going<'_> {
                 json: *json,
                 asking,
             };
-            answered = runner.go_on(&key, more, *take_over, &mut view, interrupts).await;
+            answered = runner
+                .go_on(
+                    &key,
+                    more,
+                    *take_over,
+                    &mut view,
+                    interrupts,
+                    FirstSignal::Finishes,
+                )
+                .await;
         }
         let output = match answered {
             Ok(output) => output,

@@ -83,7 +83,7 @@ pub(crate) async fn export(args: &ExportArgs, console: &mut Console) -> Result<E
 ///
 /// [`Failure`]; a run that was begun is removed again.
 pub(crate) async fn import(args: &ImportArgs, console: &mut Console) -> Result<ExitCode, Failure> {
-    let mut interrupts = Interrupts::new().map_err(|error| Failure::io(&error))?;
+    let mut interrupts = Interrupts::new()?;
     let stopped = Arc::new(AtomicBool::new(false));
     let input: Box<dyn Read + Send> = match args.file.as_path() {
         path if path == Path::new("-") => Box::new(io::stdin()),
@@ -110,18 +110,20 @@ pub(crate) async fn import(args: &ImportArgs, console: &mut Console) -> Result<E
             Ok::<_, Failure>((run, was, records))
         })
     });
+    let mut interrupted = None;
     let ended = tokio::select! {
         ended = &mut importing => Ok(ended),
-        () = interrupts.next() => {
+        failure = interrupts.next() => {
+            interrupted = Some(failure);
             // It ends with an error, which removes what it has made. Who cannot wait for that says so once more.
             stopped.store(true, Ordering::Relaxed);
             interrupts.or(async { Ok::<_, Failure>(importing.await) }).await
         }
     };
     let imported = ended?.map_err(|panicked| Failure::internal(&panicked.to_string()))?;
-    let (run, was, records) = match imported {
-        Err(_) if stopped.load(Ordering::Relaxed) => return Err(Failure::Interrupted),
-        imported => imported?,
+    let (run, was, records) = match (imported, interrupted) {
+        (Err(_), Some(interrupted)) => return Err(interrupted),
+        (imported, _) => imported?,
     };
     match args.json {
         true => json_line(console, &json!({"run": run, "was": was, "records": records}))?,

@@ -11,11 +11,12 @@ use peregrine::core::{
 use peregrine::tools::{Tool, ToolContext, ToolError, ToolInfo, ToolOutput, async_trait};
 use peregrine::{Agent, Input};
 use peregrine_testkit::server::{LlmServer, Reply};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::kept::{Kept, in_every_store, key, lines};
 use crate::run::wait;
-use crate::signals::interrupt;
+use crate::signals::interrupt_twice;
 
 fn late() -> Reply {
     Reply::text("late").with_first_byte_latency(Duration::from_secs(600))
@@ -218,8 +219,7 @@ fn an_interrupted_run_says_how_it_goes_on() {
     server.set_reply(late());
     let mut child = kept.start(&server, &["ask", "Slow?", "--durable"]);
     until_heard(&server, 1, &mut child);
-    interrupt(&child);
-    let ran = wait(child);
+    let ran = interrupt_twice(child, Signal::INT);
     assert!(
         ran.code == Some(130) && ran.err.contains("peregrine runs resume "),
         "{ran:?}"
