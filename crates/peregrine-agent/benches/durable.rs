@@ -233,7 +233,8 @@ fn floor() {
             .map(|record| Draft::raw(record.kind, record.schema, record.payload.clone()))
             .collect();
         let bytes: usize = drafts.iter().map(|draft| draft.payload.len()).sum();
-        let mut journal = now(store.checkpoints.create(&key.sibling(store.id()))).unwrap();
+        let key = key.sibling(store.id());
+        let mut journal = now(store.checkpoints.create(&key)).unwrap();
         let mut times: Vec<Duration> = (0..2_000)
             .map(|_| {
                 let begun = Instant::now();

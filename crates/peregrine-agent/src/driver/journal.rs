@@ -190,10 +190,17 @@ impl Driver {
 
     /// Whether a store that does not answer was waited for long enough, after the run was told to stop.
     fn poll_grace(&mut self, cx: &mut Context<'_>) -> Option<Error> {
-        let log = self.log.as_deref_mut().filter(|log| log.is_stopping)?;
-        if log.grace.is_none() {
-            log.grace = Some(self.inner.timer.as_ref()?.sleep(GRACE));
+        if !self.log.as_deref()?.is_stopping {
+            return None;
         }
+        if self.log.as_deref()?.grace.is_none() {
+            let grace = match self.sleep_below(GRACE) {
+                Some(sleep) => sleep,
+                None => self.inner.timer.as_ref()?.sleep(GRACE),
+            };
+            self.log.as_deref_mut()?.grace = Some(grace);
+        }
+        let log = self.log.as_deref_mut()?;
         if log.grace.as_mut()?.as_mut().poll(cx).is_pending() {
             return None;
         }

@@ -270,6 +270,13 @@ impl Driver {
         Some(self.stop.as_ref()?.scope.cancelled())
     }
 
+    /// A time by the clock of the run's scope.
+    #[cfg(feature = "checkpoints")]
+    pub(super) fn sleep_below(&self, time: Duration) -> Option<super::Sleep> {
+        let stop = self.stop.as_ref()?;
+        Some(Box::pin(stop.scope.sleep(time)))
+    }
+
     /// What the run's scope was interrupted by.
     #[cfg(feature = "checkpoints")]
     pub(super) fn halted(&self) -> Option<Interrupt> {

@@ -1,11 +1,12 @@
 //! Processes that can be killed: this test program again, with one test in it that acts on the environment.
 //!
-//! Protocol: a line on standard output for each thing that happened, after it happened: `READY`, `DOUBT done|not`,
-//! `DONE text`, `ERROR code message`.
+//! Protocol: a line on standard output for each thing that happened, after it happened: `READY`, `PAUSED` (for ever, in
+//! the middle of a tool), `DOUBT done|not`, `DONE text`, `ERROR code message`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use peregrine_agent::durable::{Resolution, RunStatus};
@@ -21,6 +22,7 @@ const URI: &str = "PEREGRINE_TEST_AGENT_URI";
 const RUN: &str = "PEREGRINE_TEST_AGENT_RUN";
 const LEDGER: &str = "PEREGRINE_TEST_AGENT_LEDGER";
 const SEED: &str = "PEREGRINE_TEST_AGENT_SEED";
+const PAUSE: &str = "PEREGRINE_TEST_AGENT_PAUSE";
 
 /// How many turns with tools a run has; each of them calls three.
 pub(crate) const TURNS: usize = 5;
@@ -29,7 +31,15 @@ pub(crate) fn id(run: u64) -> RunId {
     RunId::from_parts(run + 1, [3; 10])
 }
 
-pub(crate) fn spawn(uri: &str, ledger: &str, run: u64, seed: u64) -> (Child, BufReader<ChildStdout>) {
+/// Starts this program as a child. It pauses in its call of a tool with the number `pause`: before it writes into the
+/// ledger if that is even, after it if it is odd.
+pub(crate) fn spawn(
+    uri: &str,
+    ledger: &str,
+    run: u64,
+    seed: u64,
+    pause: Option<u64>,
+) -> (Child, BufReader<ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -41,6 +51,7 @@ pub(crate) fn spawn(uri: &str, ledger: &str, run: u64, seed: u64) -> (Child, Buf
         .env(LEDGER, ledger)
         .env(RUN, run.to_string())
         .env(SEED, seed.to_string())
+        .env(PAUSE, pause.map_or_else(String::new, |pause| pause.to_string()))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -57,7 +68,7 @@ pub(crate) fn line(output: &mut BufReader<ChildStdout>) -> Option<String> {
         }
         // The test harness talks too.
         let line = line.trim_end().rsplit(" ... ").next().unwrap_or_default();
-        if ["READY", "DOUBT ", "DONE ", "ERROR "]
+        if ["READY", "PAUSED", "DOUBT ", "DONE ", "ERROR "]
             .iter()
             .any(|word| line.starts_with(word))
         {
@@ -82,13 +93,24 @@ async fn moment(most: u64) {
     }
 }
 
+/// Pauses for ever, if this is the moment.
+async fn pause(moment: u64) {
+    if std::env::var(PAUSE).is_ok_and(|pause| pause == moment.to_string()) {
+        say("PAUSED");
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Writes a line into the ledger, which is the world, and makes sure that it is there.
 fn writing(name: &'static str, effect: Effect, ledger: String) -> impl Tool {
     let info = ToolInfo::new(ToolSpec::new(name, "Acts.", JsonSchema::empty_object())).with_effect(effect);
     FnTool::raw(info, move |context: ToolContext, _| {
+        static CALLS: AtomicU64 = AtomicU64::new(0);
         let ledger = ledger.clone();
         async move {
+            let call = CALLS.fetch_add(1, Ordering::Relaxed);
             moment(600).await;
+            pause(2 * call).await;
             let mut file = OpenOptions::new()
                 .append(true)
                 .create(true)
@@ -97,6 +119,7 @@ fn writing(name: &'static str, effect: Effect, ledger: String) -> impl Tool {
             file.write_all(format!("{name} {}\n", context.idempotency_key).as_bytes())
                 .unwrap();
             file.sync_data().unwrap();
+            pause(2 * call + 1).await;
             moment(600).await;
             Ok::<_, ToolError>(format!("{name} is done"))
         }

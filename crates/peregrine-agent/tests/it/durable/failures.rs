@@ -316,6 +316,9 @@ async fn a_call_that_was_announced_and_not_begun_when_the_run_was_stopped_is_not
         };
         let history = agent.history(id(1)).await.unwrap();
         let is_announced = history.iter().any(|entry| entry.what.name() == "call_tool");
+        if history.iter().any(|entry| entry.what.name() == "tool_returned") {
+            continue;
+        }
         assert_eq!(
             stored.in_doubt().len(),
             begun.lines().len(),

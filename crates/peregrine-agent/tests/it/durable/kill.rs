@@ -34,20 +34,25 @@ async fn kill_loop(uri: &str, kills: u64, seed: u64, longest: Duration) {
     while tally.kills < kills {
         let run = tally.runs;
         loop {
-            let (mut process, mut output) = child::spawn(uri, &ledger, run, random.u64(..));
+            // At the end each run gets the time that it needs. Else half of the processes are killed in a tool, the others at
+            // any moment, some before they have begun.
+            let may_end = tally.kills >= kills;
+            let pause = (!may_end && random.bool()).then(|| random.u64(..14));
+            let (mut process, mut output) = child::spawn(uri, &ledger, run, random.u64(..), pause);
             let (ready, begun) = std::sync::mpsc::channel();
             let reader = std::thread::spawn(move || {
                 let mut said = Vec::new();
                 while let Some(line) = child::line(&mut output) {
+                    let _killed_before = ready.send(line.clone());
                     said.push(line);
-                    let _killed_before = ready.send(());
                 }
                 said
             });
-            // At the end each run gets the time that it needs; some processes die before they have begun.
-            let may_end = tally.kills >= kills;
             if !may_end {
-                if random.u64(..8) != 0 {
+                if pause.is_some() {
+                    // Until it pauses, or is done.
+                    while begun.recv().is_ok_and(|line| line != "PAUSED") {}
+                } else if random.u64(..8) != 0 {
                     let _gone = begun.recv();
                 }
                 let longest = u64::try_from(longest.as_micros()).unwrap();
@@ -59,7 +64,7 @@ async fn kill_loop(uri: &str, kills: u64, seed: u64, longest: Duration) {
             let mut is_over = false;
             for line in reader.join().unwrap() {
                 match line.as_str() {
-                    "READY" => {}
+                    "READY" | "PAUSED" => {}
                     "DOUBT done" => tally.found_done += 1,
                     "DOUBT not" => tally.found_not_done += 1,
                     "DONE All is done." => is_over = true,

@@ -10,4 +10,5 @@ mod forks;
 mod golden;
 mod kill;
 mod secrets;
+mod stops;
 mod support;
