@@ -4,8 +4,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use serde::{Deserialize, Serialize};
+
+use crate::runs::args::{ResumeArgs, RunName, RunsCommand, StoreArgs};
 
 /// Ask a model about files, chat with it, and see which models are at hand.
 ///
@@ -20,8 +23,8 @@ use clap_complete::Shell;
     max_term_width = 110
 )]
 #[command(
-    after_help = "Exit status: 0 ok, 1 failed, 2 usage, 3 found what it looks for (prompt lint, plan check), 130 interrupted, \
-                  143 terminated."
+    after_help = "Exit status: 0 ok, 1 failed, 2 usage, 3 found what it looks for (prompt lint, plan check, runs verify, \
+                  runs diff), 130 interrupted, 143 terminated."
 )]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
@@ -46,6 +49,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PlanCommand,
     },
+    /// Look at the runs that were kept, compare, move and remove them
+    ///
+    /// A run that is kept is a journal: every event is a record in it. Where runs are kept: --dir, --database-url, else the
+    /// variables PEREGRINE_DATABASE_URL, PEREGRINE_RUNS_DIR, else peregrine/runs in $XDG_DATA_HOME or ~/.local/share.
+    Runs {
+        #[command(subcommand)]
+        command: RunsCommand,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -55,9 +66,9 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct AskArgs {
-    /// The question
-    #[arg(value_parser = not_blank)]
-    pub(crate) question: String,
+    /// The question; with --resume one that follows, or none to go on with the one before
+    #[arg(value_parser = not_blank, required_unless_present = "resume")]
+    pub(crate) question: Option<String>,
     /// Files and folders to answer from; without any, standard input is the document if it is not a terminal
     #[arg(value_hint = ValueHint::AnyPath)]
     pub(crate) paths: Vec<PathBuf>,
@@ -69,6 +80,8 @@ pub(crate) struct AskArgs {
     pub(crate) stream: bool,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+    #[command(flatten)]
+    pub(crate) durable: DurableArgs,
 }
 
 #[derive(Debug, Args)]
@@ -78,6 +91,38 @@ pub(crate) struct ChatArgs {
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+    #[command(flatten)]
+    pub(crate) durable: DurableArgs,
+}
+
+/// Whether a run is kept, and which one goes on.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DurableArgs {
+    /// Keep the run, so that it goes on after whatever ends it (--resume); LEVEL says what it survives
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, value_enum)]
+    #[arg(default_missing_value = "process-safe")]
+    pub(crate) durable: Option<Level>,
+    /// Go on with a run that was kept: its id, a unique beginning or end of it, or `last`
+    #[arg(long, value_name = "RUN")]
+    pub(crate) resume: Option<RunName>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// What of a run survives what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// Nothing is kept
+    None,
+    /// The end of the run, if it has one
+    #[value(alias = "finish", alias = "on_finish")]
+    OnFinish,
+    /// kill -9, after every step
+    #[value(alias = "process", alias = "process_safe")]
+    ProcessSafe,
+    /// A power cut, after every step
+    #[value(alias = "power", alias = "power_safe")]
+    PowerSafe,
 }
 
 #[derive(Debug, Args)]
@@ -153,7 +198,7 @@ pub(crate) struct PlanRunArgs {
 }
 
 /// What `ask` and `chat` have in common.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct RunArgs {
     /// The model, as PROVIDER/MODEL (openai/gpt-5-mini, ollama/llama3.2:1b), PROVIDER, or `offline`
     #[arg(long, short, value_parser = not_blank)]
@@ -167,6 +212,9 @@ pub(crate) struct RunArgs {
     /// How long each output of the model may be, in tokens
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_tokens: Option<u32>,
+    /// What one answer may use: a number of tokens, or JSON: {"tokens"?, "cost_nano_usd"?, "tool_calls"?}
+    #[arg(long, value_name = "BUDGET", value_parser = budget)]
+    pub(crate) budget: Option<Allotment>,
     /// How random the model is; 0 is the least
     #[arg(long, value_name = "T", value_parser = temperature)]
     pub(crate) temperature: Option<f64>,
@@ -190,10 +238,62 @@ pub(crate) struct RunArgs {
     pub(crate) quiet: bool,
 }
 
+/// What one answer may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Allotment {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cost_nano_usd: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tool_calls: Option<u64>,
+}
+
+impl AskArgs {
+    /// The same as `runs resume`.
+    pub(crate) fn resumed(&self, name: &RunName) -> ResumeArgs {
+        let Self {
+            question: _,
+            paths,
+            json,
+            stream,
+            run,
+            durable,
+        } = self;
+        ResumeArgs {
+            name: name.clone(),
+            paths: paths.clone(),
+            resolve: Vec::new(),
+            not_carried_out: Vec::new(),
+            take_over: false,
+            json: *json,
+            stream: *stream,
+            run: run.clone(),
+            store: durable.store.clone(),
+        }
+    }
+}
+
 impl RunArgs {
     /// How long one answer may take.
     pub(crate) fn wall_time(&self) -> Duration {
         self.timeout.unwrap_or(Duration::from_secs(300))
+    }
+}
+
+/// A number of tokens, or limits by name.
+pub(crate) fn budget(text: &str) -> Result<Allotment, String> {
+    match text.parse() {
+        Ok(tokens) => Ok(Allotment {
+            tokens: Some(tokens),
+            ..Allotment::default()
+        }),
+        // A list would be taken for an object without its keys.
+        Err(_) if !text.trim_start().starts_with('{') => {
+            Err("a number of tokens or a JSON object is expected".to_owned())
+        }
+        Err(_) => serde_json::from_str(text).map_err(|error| error.to_string()),
     }
 }
 
@@ -227,6 +327,19 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn budgets_are_tokens_or_named() {
+        assert_eq!(budget("700").unwrap().tokens, Some(700));
+        let named = budget("{\"cost_nano_usd\": 5, \"tool_calls\": 0}").unwrap();
+        assert_eq!(
+            (named.tokens, named.cost_nano_usd, named.tool_calls),
+            (None, Some(5), Some(0))
+        );
+        for bad in ["", "-1", "{\"steps\": 1}", "[1]", "x"] {
+            assert!(budget(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -5,19 +5,24 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use peregrine::agent::RunReport;
-use peregrine::core::{ChatResponse, DocumentPart, Message, Part};
+use peregrine::agent::durable::RunStatus;
+use peregrine::agent::run::End;
+use peregrine::core::{ChatResponse, DocumentPart, Message, Messages, Part};
 use peregrine::tools::Registry;
 use peregrine::{ErrorKind, Finish, Input};
 
-use crate::args::AskArgs;
+use crate::args::{AskArgs, DurableArgs, RunArgs};
 use crate::failure::{Failure, Limit};
 use crate::files::{self, Bounds};
 use crate::interrupt::Interrupts;
+use crate::keep::{self, Kept};
 use crate::model::{self, Chosen};
 use crate::output::{Console, Verbosity};
 use crate::run::{Asking, FirstSignal, Runner, Unanswered};
+use crate::runs::args::RunName;
+use crate::runs::{self, resume};
 use crate::view::View;
-use crate::{json, prompt};
+use crate::{command, json, prompt};
 
 /// How much of standard input is read as a document.
 const MAX_INPUT_BYTES: u64 = 1 << 20;
@@ -28,9 +33,22 @@ const MAX_INPUT_BYTES: u64 = 1 << 20;
 ///
 /// [`Failure`]; with `--json` it has been printed on standard output too.
 pub(crate) async fn ask(args: &AskArgs, console: &mut Console) -> Result<(), Failure> {
+    if let Some(name) = &args.durable.resume {
+        match goes_on(name, args).await {
+            Ok(false) => {}
+            Ok(true) => return resume::resume(&args.resumed(name), console).await.map(drop),
+            Err(failure) => {
+                if args.json {
+                    console.line(&json::failed(&failure))?;
+                }
+                return Err(failure);
+            }
+        }
+    }
     let mut question = Question {
         args,
         started: Instant::now(),
+        kept: None,
         chosen: None,
         report: None,
     };
@@ -44,6 +62,7 @@ pub(crate) async fn ask(args: &AskArgs, console: &mut Console) -> Result<(), Fai
         let (chosen, report) = (question.chosen.as_ref(), question.report.as_ref());
         console.line(&json::failure(
             failure,
+            question.kept.as_ref().map(|kept| kept.key.run),
             chosen,
             report,
             question.started.elapsed(),
@@ -58,8 +77,55 @@ pub(crate) async fn ask(args: &AskArgs, console: &mut Console) -> Result<(), Fai
 struct Question<'a> {
     args: &'a AskArgs,
     started: Instant,
+    /// The run, if it is kept.
+    kept: Option<Kept>,
     chosen: Option<Chosen>,
     report: Option<RunReport>,
+}
+
+/// Whether the question of a run that is not over is asked (again), or none, so that the run goes on.
+async fn goes_on(name: &RunName, args: &AskArgs) -> Result<bool, Failure> {
+    let Some(question) = &args.question else {
+        return Ok(true);
+    };
+    let (_, stored) = keep::find(&args.durable.store, name).await?;
+    let run = stored.run();
+    let asked = run.input().last().map(|message| message.text());
+    match (stored.status(), asked) {
+        (RunStatus::Over, _) => Ok(false),
+        (_, Some(asked)) if asked == *question => Ok(true),
+        _ => Err(Failure::Local {
+            kind: ErrorKind::InvalidRequest,
+            message:
+                "the run is not over; let it go on before something else is asked: leave out the question"
+                    .to_owned(),
+        }),
+    }
+}
+
+/// The conversation of a run that was answered, for a question that follows; with the files and the model of before, where
+/// others are not given.
+///
+/// # Errors
+///
+/// [`Failure`] if there is none.
+pub(crate) async fn answered(
+    name: &RunName,
+    durable: &DurableArgs,
+    paths: &mut Vec<PathBuf>,
+    run: &mut RunArgs,
+) -> Result<Messages, Failure> {
+    let (runs, stored) = keep::find(&durable.store, name).await?;
+    if !matches!(stored.run().ended(), Some(End::Completed { .. })) {
+        return Err(Failure::Local {
+            kind: ErrorKind::InvalidRequest,
+            message: "the run ended without an answer that another question could follow".to_owned(),
+        });
+    }
+    let labels = keep::labels(&runs.checkpoints, &stored).await?;
+    let needs_files = !stored.run().spec().tools.is_empty();
+    keep::as_before(&labels, needs_files, paths, run)?;
+    Ok(stored.run().messages())
 }
 
 impl Question<'_> {
@@ -70,7 +136,16 @@ impl Question<'_> {
             json,
             stream,
             run,
+            durable,
         } = self.args;
+        let question = question.as_deref().unwrap_or_default();
+        let (mut paths, mut run) = (paths.clone(), run.clone());
+        let before = match &durable.resume {
+            Some(name) => answered(name, durable, &mut paths, &mut run).await?,
+            None => Messages::new(),
+        };
+        let runs = durable.open().await?;
+        let (paths, run) = (&paths, &run);
         let limit = run.wall_time();
         let tools = tools(paths)?;
         let document = match paths.is_empty() {
@@ -89,8 +164,16 @@ impl Question<'_> {
         let chosen = interrupts.or(model::choose(run)).await?;
         let chosen = self.chosen.insert(chosen);
         announce(chosen, console);
+        if let Some(runs) = &runs {
+            let id = runs::new_id();
+            let labels = command::labels(paths, chosen, run);
+            self.kept = Some(Kept::begin(runs, id, labels));
+            keep::announce(runs, id, console);
+        }
+        let kept = self.kept.as_ref();
+        let id = kept.map(|kept| kept.key.run);
         if *json && *stream {
-            console.line(&json::model(chosen))?;
+            console.line(&json::model(chosen, id))?;
         }
 
         let asking = match (*json, *stream) {
@@ -100,18 +183,24 @@ impl Question<'_> {
             (_, false) => Asking::Whole,
         };
         let left = limit.saturating_sub(self.started.elapsed());
-        let runner = Runner::new(chosen, &tools, system, run, left, asking);
+        let runner = Runner::new(chosen, &tools, system, run, left, asking, kept);
         let mut view = View {
             console,
             json: *json,
             asking,
         };
+        let mut input = Input::from(&before);
+        input.messages.push(asked);
+        input.run_id = id;
         let first = FirstSignal::Finishes;
-        let ended = runner.run(Input::from(asked), &mut view, interrupts, first).await;
+        let ended = runner.run(input, &mut view, interrupts, first).await;
         let output = match ended {
             Ok(output) => output,
             Err(Unanswered { failure, report }) => {
                 self.report = report;
+                if let Some(kept) = kept {
+                    kept.how_to_go_on(console).await;
+                }
                 return Err(match failure {
                     // The limit that was asked for, not what was left of it when the run began.
                     Failure::Limit(Limit::WallTime(_)) => Failure::Limit(Limit::WallTime(limit)),
@@ -123,7 +212,8 @@ impl Question<'_> {
         let response = check(output.response)?;
 
         if *json {
-            console.line(&json::answer(chosen, &response, report, self.started.elapsed()))?;
+            let elapsed = self.started.elapsed();
+            console.line(&json::answer(Some(chosen), id, &response, report, elapsed))?;
         } else if asking == Asking::Whole {
             console.answer(&response.message.text())?;
         }

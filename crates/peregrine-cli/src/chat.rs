@@ -6,24 +6,35 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
 
-use peregrine::core::{Message, Messages, Part};
+use peregrine::agent::run::More;
+use peregrine::checkpoints::RunKey;
+use peregrine::core::{Message, Messages, Part, RunId};
 use peregrine::tools::Registry;
 use tokio::sync::mpsc;
 
 use crate::args::ChatArgs;
 use crate::ask;
+use crate::chat_log::{self, Asked, ChatLog};
+use crate::command;
 use crate::failure::Failure;
 use crate::interrupt::{self, Interrupts};
+use crate::keep::{self, Kept};
 use crate::model::{self, Chosen};
 use crate::output::{Console, Verbosity};
 use crate::prompt;
 use crate::run::{Asking, FirstSignal, Runner};
+use crate::runs;
+use crate::runs::args::RunName;
+use crate::runs::store::Runs;
 use crate::view::View;
 
 /// How long a question may be.
 const MAX_LINE_BYTES: u64 = 256 << 10;
 /// How much text a conversation keeps.
 const MAX_HISTORY_BYTES: usize = 1 << 20;
+
+/// Among so many runs the last chat is looked for.
+const RECENT: usize = 32;
 
 const HELP: &str = "/help  these lines\n/reset  forget the conversation\n/model NAME  let another model answer\n\
     /exit  leave (Ctrl-D too)\nCtrl-C cancels the running answer; a second one leaves.";
@@ -34,18 +45,55 @@ const HELP: &str = "/help  these lines\n/reset  forget the conversation\n/model 
 ///
 /// [`Failure`] if no model was found, or the output cannot be written; from a pipe also if a question failed.
 pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Failure> {
+    let mut chat = None;
+    let ended = converse(args, &mut chat, console).await;
+    match chat.and_then(|chat| chat.log) {
+        // What is to survive the end of the chat is written now, however it ended.
+        Some(log) => ended.and(log.finish().await),
+        None => ended,
+    }
+}
+
+async fn converse(mut args: ChatArgs, chat: &mut Option<Chat>, console: &mut Console) -> Result<(), Failure> {
     let interactive = std::io::stdin().is_terminal();
+    let before = goes_on(&mut args).await?;
     let tools = ask::tools(&args.paths)?;
     let mut interrupts = Interrupts::new()?;
     console.working("looking for a model");
     let chosen = interrupts.or(model::choose(&args.run)).await?;
     ask::announce(&chosen, console);
+    let (log, said, open) = keep(&args, &chosen, before).await?;
+    if let Some(log) = &log {
+        keep::announce(log.runs(), log.id(), console);
+    }
     if interactive {
         console.note(Verbosity::Normal, "one line is one question; /help says more");
     }
     let mut lines = read_lines();
-    let mut chat = Chat::new(args, tools, chosen);
+    let chat = chat.insert(Chat::new(args, tools, chosen, log, said));
     let mut failed = None;
+    if let Some(asked) = open {
+        let brief: String = asked.question.chars().take(100).collect();
+        console.note(Verbosity::Normal, &format!("going on with: {brief}"));
+        let ended = chat
+            .answer(&asked.question, Some(asked.run), console, &interrupts)
+            .await;
+        // A signal that came too late to end it is still to be heard.
+        if ended.is_err() {
+            interrupts.renew()?;
+        }
+        console.end_line()?;
+        match ended {
+            Ok(()) => {}
+            Err(failure @ (Failure::Interrupted(_) | Failure::BrokenPipe | Failure::Output(_))) => {
+                return Err(failure);
+            }
+            Err(failure) => {
+                console.failure(&failure);
+                failed = Some(failure);
+            }
+        }
+    }
     // Whether the next Ctrl-C leaves.
     let mut leaving = false;
     loop {
@@ -77,9 +125,12 @@ pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Fa
             Input::Nothing => Ok(()),
             Input::Exit => break,
             Input::Command(command, rest) => interrupts.or(chat.command(command, rest, console)).await,
-            Input::Question(question) => chat.answer(question, console, &interrupts).await,
+            Input::Question(question) => chat.answer(question, None, console, &interrupts).await,
         };
-        interrupts.renew()?;
+        // A signal that came too late to end it is still to be heard.
+        if ended.is_err() {
+            interrupts.renew()?;
+        }
         console.end_line()?;
         match ended {
             Ok(()) => {}
@@ -106,6 +157,80 @@ pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Fa
     }
 }
 
+/// What a chat goes on from.
+enum Before {
+    Nothing,
+    /// One that was kept.
+    Chat(Box<ChatLog>),
+    /// The conversation of an answered run.
+    Run(Messages),
+}
+
+/// What the chat goes on from, with the files and the model of before where no others are given.
+async fn goes_on(args: &mut ChatArgs) -> Result<Before, Failure> {
+    let ChatArgs { paths, run, durable } = args;
+    let Some(name) = &durable.resume else {
+        return Ok(Before::Nothing);
+    };
+    let runs = Runs::find(&durable.store).await?;
+    let key = match name {
+        RunName::Last => last(&runs).await?,
+        name => runs.named(name).await?,
+    };
+    if !chat_log::is_chat(&runs, &key).await? {
+        return Ok(Before::Run(ask::answered(name, durable, paths, run).await?));
+    }
+    let log = ChatLog::resume(durable.at_its_level(runs), &key).await?;
+    let labels = &log.conversation().labels;
+    keep::as_before(labels, command::reads_files(labels), paths, run)?;
+    Ok(Before::Chat(Box::new(log)))
+}
+
+/// The chat that was written last, and without one of late the run: the run of a question that is under way is no answer
+/// to go on from.
+async fn last(runs: &Runs) -> Result<RunKey, Failure> {
+    for key in runs.latest(RECENT).await? {
+        if chat_log::is_chat(runs, &key).await.unwrap_or(false) {
+            return Ok(key);
+        }
+    }
+    runs.named(&RunName::Last).await
+}
+
+/// The journal, if there is to be one; what was said before; and the question that is under way.
+async fn keep(
+    args: &ChatArgs,
+    chosen: &Chosen,
+    before: Before,
+) -> Result<(Option<ChatLog>, Messages, Option<Asked>), Failure> {
+    let labels = command::labels(&args.paths, chosen, &args.run);
+    let said = match before {
+        Before::Chat(mut log) => {
+            log.goes_on_with(labels).await?;
+            let conversation = log.conversation();
+            let mut said = conversation.messages.iter().cloned().collect();
+            bound(&mut said, false, MAX_HISTORY_BYTES);
+            let open = conversation.open.clone();
+            return Ok((Some(*log), said, open));
+        }
+        Before::Run(messages) => messages,
+        Before::Nothing => Messages::new(),
+    };
+    let log = match args.durable.open().await? {
+        Some(runs) => Some(ChatLog::begin(runs, runs::new_id(), labels, spoken(&said, 0)).await?),
+        None => None,
+    };
+    Ok((log, said, None))
+}
+
+/// A conversation without instructions, from some message on.
+fn spoken(messages: &Messages, from: usize) -> Vec<Message> {
+    let spoken = messages
+        .iter()
+        .filter(|message| message.role != peregrine::Role::System);
+    spoken.skip(from).cloned().collect()
+}
+
 struct Chat {
     args: ChatArgs,
     tools: Registry,
@@ -114,22 +239,71 @@ struct Chat {
     system: Option<String>,
     /// What was said, in questions that were answered.
     messages: Messages,
+    /// Where that is kept.
+    log: Option<ChatLog>,
 }
 
 impl Chat {
-    fn new(args: ChatArgs, tools: Registry, chosen: Chosen) -> Self {
+    fn new(
+        args: ChatArgs,
+        tools: Registry,
+        chosen: Chosen,
+        log: Option<ChatLog>,
+        messages: Messages,
+    ) -> Self {
         Self {
             system: prompt::system(&args.paths, false, args.run.system.as_deref()),
             args,
             tools,
             chosen,
-            messages: Messages::new(),
+            messages,
+            log,
         }
     }
 
+    /// Answers a question; `going` is its run, if that was under way.
     async fn answer(
         &mut self,
         question: &str,
+        going: Option<RunId>,
+        console: &mut Console,
+        interrupts: &Interrupts,
+    ) -> Result<(), Failure> {
+        let run = going.unwrap_or_else(runs::new_id);
+        let kept = match &mut self.log {
+            None => None,
+            Some(log) => {
+                if going.is_none() {
+                    log.asked(question, run).await?;
+                }
+                Some(log.kept(run))
+            }
+        };
+        let before = spoken(&self.messages, 0).len();
+        let ended = self
+            .run(question, kept.as_ref(), going.is_some(), console, interrupts)
+            .await;
+        let Some(log) = &mut self.log else { return ended };
+        match ended {
+            Ok(()) => log.answered(spoken(&self.messages, before)).await?,
+            Err(failure) => {
+                // What keeps the store from being told that is no news, if it is why the question failed.
+                let told = log.unanswered().await;
+                return Err(match (failure, told) {
+                    (failure @ Failure::Store(_), _) | (failure, Ok(())) => failure,
+                    (_, Err(failure)) => failure,
+                });
+            }
+        }
+        self.forget_the_oldest(console);
+        Ok(())
+    }
+
+    async fn run(
+        &mut self,
+        question: &str,
+        kept: Option<&Kept>,
+        is_going: bool,
         console: &mut Console,
         interrupts: &Interrupts,
     ) -> Result<(), Failure> {
@@ -139,15 +313,32 @@ impl Chat {
             false => Asking::Whole,
         };
         let system = self.system.clone();
-        let runner = Runner::new(&self.chosen, &self.tools, system, run, run.wall_time(), asking);
+        let runner = Runner::new(
+            &self.chosen,
+            &self.tools,
+            system,
+            run,
+            run.wall_time(),
+            asking,
+            kept,
+        );
         let mut view = View {
             console,
             json: false,
             asking,
         };
-        let input = peregrine::Input::from(&self.messages).with_user(question);
+        let mut input = peregrine::Input::from(&self.messages).with_user(question);
+        input.run_id = kept.map(|kept| kept.key.run);
         // Half an answer is no use to a conversation, and the next question is at hand.
-        let ended = runner.run(input, &mut view, interrupts, FirstSignal::Stops).await;
+        let first = FirstSignal::Stops;
+        let ended = match kept {
+            Some(kept) if is_going && kept.has_begun().await? => {
+                runner
+                    .go_on(&kept.key, More::default(), false, &mut view, interrupts, first)
+                    .await
+            }
+            _ => runner.run(input, &mut view, interrupts, first).await,
+        };
         let output = ended.map_err(|unanswered| unanswered.failure)?;
         let response = ask::check(output.response)?;
         if asking == Asking::Whole {
@@ -156,6 +347,13 @@ impl Chat {
         console.end_line()?;
         ask::finish(&response, &output.report, console);
         self.messages = output.report.messages;
+        if self.log.is_none() {
+            self.forget_the_oldest(console);
+        }
+        Ok(())
+    }
+
+    fn forget_the_oldest(&mut self, console: &mut Console) {
         let forgotten = bound(&mut self.messages, self.system.is_some(), MAX_HISTORY_BYTES);
         if forgotten > 0 {
             console.note(
@@ -163,7 +361,6 @@ impl Chat {
                 &format!("the conversation grew long: its first {forgotten} turns are forgotten"),
             );
         }
-        Ok(())
     }
 
     async fn command(&mut self, name: &str, rest: &str, console: &mut Console) -> Result<(), Failure> {
@@ -171,6 +368,9 @@ impl Chat {
             ("help", _) => console.note(Verbosity::Quiet, HELP),
             ("reset", _) => {
                 self.messages = Messages::new();
+                if let Some(log) = &mut self.log {
+                    log.forgotten().await?;
+                }
                 console.note(Verbosity::Normal, "the conversation is forgotten");
             }
             ("model", "") => ask::announce(&self.chosen, console),
@@ -179,6 +379,10 @@ impl Chat {
                 run.model = Some(name.to_owned());
                 self.chosen = model::choose(&run).await?;
                 self.args.run = run;
+                if let Some(log) = &mut self.log {
+                    let labels = command::labels(&self.args.paths, &self.chosen, &self.args.run);
+                    log.goes_on_with(labels).await?;
+                }
                 ask::announce(&self.chosen, console);
             }
             _ => console.note(

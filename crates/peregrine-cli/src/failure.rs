@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use peregrine::agent::{Error as AgentError, LimitReached, Resource};
+use peregrine::checkpoints::Error as StoreError;
 use peregrine::interrupts::Signal;
 use peregrine::{Error, ErrorKind, Finish};
 
@@ -19,6 +20,8 @@ pub(crate) enum Failure {
     Model(Error),
     /// A bound of the run was met.
     Limit(Limit),
+    /// A store of runs, or a run in it.
+    Store(StoreError),
     /// Something on this side: a path, standard input, a file.
     Local { kind: ErrorKind, message: String },
     /// The model ended without an answer.
@@ -104,6 +107,7 @@ impl Failure {
             Self::Model(error) => error.kind(),
             Self::Limit(Limit::WallTime(_)) => ErrorKind::Timeout,
             Self::Limit(_) => ErrorKind::Refused,
+            Self::Store(error) => error.kind(),
             Self::Local { kind, .. } => *kind,
             Self::NoAnswer {
                 finish: Finish::ContentFilter,
@@ -120,6 +124,7 @@ impl Failure {
         match self {
             Self::Model(error) => error.is_retryable(),
             Self::Limit(_) => false,
+            Self::Store(error) => error.is_retryable(),
             other => other.kind().is_retryable(),
         }
     }
@@ -140,8 +145,19 @@ impl Failure {
         }
     }
 
+    /// The store's own, finer code.
+    pub(crate) fn cause(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => Some(error.code()),
+            _ => None,
+        }
+    }
+
     /// What to try, where the message does not say it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
+        if let Self::Store(error) = self {
+            return store_hint(error);
+        }
         Some(match self.kind() {
             ErrorKind::Connect => "see what is reachable with: peregrine models",
             ErrorKind::Authentication => "check the key in the provider's variable",
@@ -175,6 +191,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Model(error) => error.fmt(f),
             Self::Limit(limit) => write!(f, "stopped: {limit}"),
+            Self::Store(error) => error.fmt(f),
             Self::Local { message, .. } => f.write_str(message),
             Self::NoAnswer { finish, said } if said.is_empty() => {
                 write!(f, "the model ended without an answer (finish: {finish})")
@@ -184,6 +201,30 @@ impl fmt::Display for Failure {
             Self::Output(error) => write!(f, "could not write the output: {error}"),
             Self::Interrupted(_) => f.write_str("interrupted"),
         }
+    }
+}
+
+fn store_hint(error: &StoreError) -> Option<&'static str> {
+    Some(match error {
+        StoreError::NotFound { .. } => {
+            "see which runs there are with: peregrine runs list; --scope, --dir and --database-url say where to look"
+        }
+        StoreError::AlreadyExists { .. } => "import it under another id with --as new",
+        StoreError::OutOfRange { .. } => "see the records of a run with: peregrine runs show",
+        StoreError::Damaged(_) => "see what is left with: peregrine runs show",
+        StoreError::MissingKey { .. } | StoreError::Sealed { .. } => {
+            "this command has no keys; look at the run with the program that wrote it"
+        }
+        StoreError::Unavailable { .. } => {
+            "see that the database is there, and that the name and the password in its URL are right"
+        }
+        _ => return None,
+    })
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
     }
 }
 
@@ -199,6 +240,19 @@ impl From<AgentError> for Failure {
             AgentError::Model(error) => Self::Model(error),
             AgentError::Limit(reached) => Self::Limit(reached.into()),
             AgentError::Interrupted(_) => Self::Interrupted(None),
+            AgentError::Checkpoints(error) => Self::Store(error),
+            AgentError::Diverged(divergence) => Self::Local {
+                kind: ErrorKind::Protocol,
+                message: divergence.to_string(),
+            },
+            AgentError::InDoubt(_) => Self::Local {
+                kind: ErrorKind::Refused,
+                message: error.to_string(),
+            },
+            AgentError::Config(problem) => Self::Local {
+                kind: ErrorKind::InvalidRequest,
+                message: problem.to_string(),
+            },
             // Of what the command does not use: signatures, guards, memories, windows, tools that end a run.
             other => Self::internal(&other.to_string()),
         }

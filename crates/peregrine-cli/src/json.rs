@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use peregrine::RunEvent;
 use peregrine::agent::{CalledTool, RunReport};
-use peregrine::core::{ChatEvent, ChatResponse, Cost, Usage};
+use peregrine::core::{ChatEvent, ChatResponse, Cost, RunId, Usage};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,15 +13,17 @@ use crate::model::Chosen;
 
 /// The answer, and how it came about.
 pub(crate) fn answer(
-    chosen: &Chosen,
+    chosen: Option<&Chosen>,
+    run: Option<RunId>,
     response: &ChatResponse,
     report: &RunReport,
     elapsed: Duration,
 ) -> String {
     to_line(&Answer {
         answer: &response.message.text(),
-        model: &chosen.name(),
-        why: &chosen.why,
+        run,
+        model: chosen.map(Chosen::name),
+        why: chosen.map(|chosen| chosen.why.as_str()),
         usage: report.usage,
         cost: report.cost.into(),
         steps: report.steps,
@@ -34,12 +36,14 @@ pub(crate) fn answer(
 /// What went wrong, and what was done before.
 pub(crate) fn failure(
     failure: &Failure,
+    run: Option<RunId>,
     chosen: Option<&Chosen>,
     report: Option<&RunReport>,
     elapsed: Duration,
 ) -> String {
     to_line(&Failed {
-        error: problem(failure, &failure.to_string()),
+        error: Problem::of(failure),
+        run,
         model: chosen.map(Chosen::name),
         steps: report.map_or(0, |report| report.steps),
         tool_calls: report.map_or_else(Vec::new, called),
@@ -47,32 +51,23 @@ pub(crate) fn failure(
     })
 }
 
-/// What went wrong, in a command that asks no model.
+/// What went wrong in a command that asks no model.
 pub(crate) fn failed(failure: &Failure) -> String {
     #[derive(Serialize)]
-    struct Failed<'a> {
+    struct Alone<'a> {
         error: Problem<'a>,
     }
-    to_line(&Failed {
-        error: problem(failure, &failure.to_string()),
+    to_line(&Alone {
+        error: Problem::of(failure),
     })
 }
 
-fn problem<'a>(failure: &'a Failure, message: &'a str) -> Problem<'a> {
-    Problem {
-        code: failure.kind().code(),
-        message,
-        retryable: failure.is_retryable(),
-        retry_after_ms: failure.retry_after().map(millis),
-        request_id: failure.request_id(),
-    }
-}
-
 /// Which model answers: the first line of a stream.
-pub(crate) fn model(chosen: &Chosen) -> String {
+pub(crate) fn model(chosen: &Chosen, run: Option<RunId>) -> String {
     to_line(&Line::Model {
         model: &chosen.name(),
         why: &chosen.why,
+        run,
     })
 }
 
@@ -113,6 +108,8 @@ enum Line<'l> {
     Model {
         model: &'l str,
         why: &'l str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        run: Option<RunId>,
     },
     Step {
         step: u32,
@@ -133,8 +130,14 @@ enum Line<'l> {
 #[derive(Serialize)]
 struct Answer<'a> {
     answer: &'a str,
-    model: &'a str,
-    why: &'a str,
+    /// Under which it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<RunId>,
+    /// Not there if nobody was asked, because the run was over before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
     usage: Option<Usage>,
     cost: Price,
     steps: u32,
@@ -147,6 +150,8 @@ struct Answer<'a> {
 struct Failed<'a> {
     error: Problem<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<RunId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
     steps: u32,
     tool_calls: Vec<Called<'a>>,
@@ -156,12 +161,27 @@ struct Failed<'a> {
 #[derive(Serialize)]
 struct Problem<'a> {
     code: &'static str,
-    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
+    message: String,
     retryable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
+}
+
+impl<'a> Problem<'a> {
+    fn of(failure: &'a Failure) -> Self {
+        Self {
+            code: failure.kind().code(),
+            cause: failure.cause(),
+            message: failure.to_string(),
+            retryable: failure.is_retryable(),
+            retry_after_ms: failure.retry_after().map(millis),
+            request_id: failure.request_id(),
+        }
+    }
 }
 
 #[derive(Serialize)]

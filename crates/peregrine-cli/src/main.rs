@@ -4,9 +4,13 @@
 //! |---|---|
 //! | `args` | the command line as data |
 //! | `ask`, `chat`, `models`, `lint`, `plan` | the commands |
+//! | `runs` | the runs that were kept: looked at, gone on with, compared, moved, removed |
 //! | `run`, `view` | one run of the agent, followed to its end, and what is shown of it |
 //! | `files` | read-only tools confined to the given paths |
 //! | `model` | which model answers, and why |
+//! | `chat_log` | the journal of a chat |
+//! | `keep` | runs that are kept while they go on |
+//! | `command` | with what a kept run was asked, sealed |
 //! | `prompt` | what the model is told |
 //! | `output`, `json` | what people see, what programs see |
 //! | `interrupt`, `failure` | Ctrl-C and SIGTERM, and what can go wrong |
@@ -14,10 +18,13 @@
 mod args;
 mod ask;
 mod chat;
+mod chat_log;
+mod command;
 mod failure;
 mod files;
 mod interrupt;
 mod json;
+mod keep;
 mod lint;
 mod model;
 mod models;
@@ -25,6 +32,7 @@ mod output;
 mod plan;
 mod prompt;
 mod run;
+mod runs;
 mod view;
 
 use std::process::ExitCode;
@@ -34,6 +42,7 @@ use clap::{CommandFactory as _, Parser as _};
 use args::{Command, CommandLine, PlanCommand, PlanRunArgs, PromptCommand, RunArgs};
 use failure::Failure;
 use output::{Console, Verbosity};
+use runs::args::RunsCommand;
 
 fn main() -> ExitCode {
     let command = CommandLine::parse().command;
@@ -77,6 +86,7 @@ async fn run(command: Command, console: &mut Console) -> Result<ExitCode, Failur
         Command::Plan {
             command: PlanCommand::Run(args),
         } => return plan::run(&args, console).await,
+        Command::Runs { command } => return runs::runs(&command, console).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "peregrine", &mut script);
@@ -93,9 +103,14 @@ fn verbosity(command: &Command) -> Verbosity {
         Command::Plan {
             command: PlanCommand::Run(PlanRunArgs { quiet: true, .. }),
         } => return Verbosity::Quiet,
-        Command::Models(_) | Command::Prompt { .. } | Command::Plan { .. } | Command::Completions { .. } => {
-            None
-        }
+        Command::Runs {
+            command: RunsCommand::Resume(args),
+        } => Some(&args.run),
+        Command::Models(_)
+        | Command::Prompt { .. }
+        | Command::Plan { .. }
+        | Command::Runs { .. }
+        | Command::Completions { .. } => None,
     };
     match run {
         Some(RunArgs { quiet: true, .. }) => Verbosity::Quiet,

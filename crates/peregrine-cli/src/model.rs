@@ -17,6 +17,8 @@ pub(crate) struct Chosen {
     pub(crate) why: String,
     /// Whether the user named it.
     pub(crate) asked_for: bool,
+    /// The name by which it is chosen again.
+    pub(crate) spec: String,
     /// Whether it answers at its provider's own address, so that the provider's prices hold.
     at_list_price: bool,
 }
@@ -46,26 +48,28 @@ impl Chosen {
 /// Chooses a model: `--model`, else what answers at `--base-url`, else what the environment says.
 pub(crate) async fn choose(args: &RunArgs) -> Result<Chosen> {
     let connector = connector(args);
-    let (model, why, asked_for) = match (&args.model, &args.base_url) {
+    let (model, spec, why, asked_for) = match (&args.model, &args.base_url) {
         (Some(name), base_url) => {
             let spec = if base_url.is_some() {
                 spec_at_base_url(name)
             } else {
                 name.clone()
             };
-            (connector.chat(&spec)?, "asked for by name".to_owned(), true)
+            let model = connector.chat(&spec)?;
+            (model, spec, "asked for by name".to_owned(), true)
         }
         (None, Some(base_url)) => {
-            let name = only_model_at(&connector, base_url).await?;
+            let spec = format!("openai/{}", only_model_at(&connector, base_url).await?);
             (
-                connector.chat(&format!("openai/{name}"))?,
+                connector.chat(&spec)?,
+                spec,
                 format!("the only model at {base_url}"),
                 true,
             )
         }
         (None, None) => {
             let choice = from_env_with(&connector).await?;
-            (choice.model, choice.why, false)
+            (choice.model, choice.spec, choice.why, false)
         }
     };
     let at_list_price = args.base_url.is_none() && !has_other_base_url(model.info().provider());
@@ -82,6 +86,7 @@ pub(crate) async fn choose(args: &RunArgs) -> Result<Chosen> {
         model,
         why,
         asked_for,
+        spec,
         at_list_price,
     })
 }

@@ -6,20 +6,22 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use peregrine::agent::run::InterruptMode;
+use peregrine::agent::run::{InterruptMode, More};
 use peregrine::agent::{RunReport, Unstreamed};
+use peregrine::checkpoints::RunKey;
 use peregrine::core::{Middleware, Result as ModelResult};
-use peregrine::interrupts::{Kind, Mode};
+use peregrine::interrupts::{Hook, Kind, Mode, Scope};
 use peregrine::tools::Registry;
 use peregrine::{
-    Agent, BudgetLimits, ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Input, Limits,
-    RunError, RunEvent, RunOutput, Sampling,
+    Agent, BudgetLimits, ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Input, Limits, NanoUsd,
+    OnLimit, RunError, RunEvent, RunOutput, RunStream, Sampling,
 };
 use tokio::sync::mpsc;
 
-use crate::args::RunArgs;
+use crate::args::{Allotment, RunArgs};
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
+use crate::keep::Kept;
 use crate::model::Chosen;
 use crate::output::Verbosity;
 use crate::view::View;
@@ -90,6 +92,7 @@ impl Runner {
         run: &RunArgs,
         left: Duration,
         asking: Asking,
+        kept: Option<&Kept>,
     ) -> Self {
         let (sender, watched) = mpsc::channel(WATCHED_EVENTS);
         let model = chosen.model.clone();
@@ -98,13 +101,25 @@ impl Runner {
             Asking::Streamed => Agent::new(model),
             Asking::Watched => Agent::new(model.layered(Watch(sender))),
         };
+        let agent = match kept {
+            None => agent,
+            // A bound stops a run that is kept, and more of it lets it go on.
+            Some(kept) => agent
+                .with_settings(ChatRequest {
+                    metadata: kept.labels.clone(),
+                    ..ChatRequest::default()
+                })
+                .with_scope(kept.key.scope.clone())
+                .with_checkpoints(kept.checkpoints.clone())
+                .with_on_limit(OnLimit::Pause),
+        };
         let mut agent = agent
             .with_tools(tools)
             .with_limits(Limits {
                 max_steps: run.max_steps,
                 ..Limits::default()
             })
-            .with_budget(BudgetLimits::default().with_wall_time(left))
+            .with_budget(limits(run.budget.unwrap_or_default(), left))
             .with_sampling(Sampling {
                 temperature: run.temperature,
                 max_tokens: run.max_tokens,
@@ -129,20 +144,52 @@ impl Runner {
     ///
     /// Dropping the future stops the call to the model and the tools.
     pub(crate) async fn run(
-        mut self,
+        self,
         input: Input,
         view: &mut View<'_>,
         interrupts: &Interrupts,
         first: FirstSignal,
     ) -> Result<RunOutput, Unanswered> {
-        let scope = interrupts.scope().child(Kind::Other, "answer");
-        let at_once = scope.handle();
-        let _hook = (first == FirstSignal::Stops).then(|| {
-            interrupts.scope().on(Mode::Graceful, move || {
-                at_once.interrupt(Mode::Immediate);
-            })
-        });
-        let mut events = self.agent.run_stream(input.with_interrupts(&scope));
+        let answer = Answer::below(interrupts, first);
+        let events = self.agent.run_stream(input.with_interrupts(&answer.scope));
+        self.follow(events, first, view, interrupts).await
+    }
+
+    /// Goes on with a run that was kept, with more of its bounds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runner::run`]; also that it cannot be loaded, or is somebody else's.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Runner::run`].
+    pub(crate) async fn go_on(
+        self,
+        run: &RunKey,
+        more: More,
+        takes_over: bool,
+        view: &mut View<'_>,
+        interrupts: &Interrupts,
+        first: FirstSignal,
+    ) -> Result<RunOutput, Unanswered> {
+        let answer = Answer::below(interrupts, first);
+        let stored = self.agent.load(run).await.map_err(Failure::from)?;
+        let mut stored = stored.with_interrupts(&answer.scope);
+        if takes_over {
+            stored = stored.with_take_over();
+        }
+        self.follow(stored.resume_stream(more), first, view, interrupts)
+            .await
+    }
+
+    async fn follow(
+        mut self,
+        mut events: RunStream,
+        first: FirstSignal,
+        view: &mut View<'_>,
+        interrupts: &Interrupts,
+    ) -> Result<RunOutput, Unanswered> {
         loop {
             tokio::select! {
                 biased;
@@ -179,6 +226,38 @@ impl Runner {
             view.model_event(&event)?;
         }
         Ok(())
+    }
+}
+
+fn limits(budget: Allotment, left: Duration) -> BudgetLimits {
+    let Allotment {
+        tokens,
+        cost_nano_usd,
+        tool_calls,
+    } = budget;
+    let mut limits = BudgetLimits::default().with_wall_time(left);
+    limits.tokens = tokens;
+    limits.cost = cost_nano_usd.map(NanoUsd);
+    limits.tool_calls = tool_calls;
+    limits
+}
+
+/// What a run is interrupted by.
+struct Answer {
+    scope: Scope,
+    _hook: Option<Hook>,
+}
+
+impl Answer {
+    fn below(interrupts: &Interrupts, first: FirstSignal) -> Self {
+        let scope = interrupts.scope().child(Kind::Other, "answer");
+        let at_once = scope.handle();
+        let hook = (first == FirstSignal::Stops).then(|| {
+            interrupts.scope().on(Mode::Graceful, move || {
+                at_once.interrupt(Mode::Immediate);
+            })
+        });
+        Self { scope, _hook: hook }
     }
 }
 

@@ -10,12 +10,15 @@
 //! | [`interrupts`] | `peregrine-interrupts` | scopes that stop what runs below them: limits, signals, process groups |
 //! | [`agent`] | `peregrine-agent` | agents, runs, strategies, budgets, hooks, windows, prompt lint |
 //! | [`executor`] | `peregrine-executor` | bounded parallel calls, plans of steps, reports |
+//! | `checkpoints` | `peregrine-checkpoints` | journals of runs and their stores: resume, fork, diff, export |
 //!
 //! # Features
 //!
 //! - `http` (default): models over HTTP: `connect`, `from_env`, every provider.
 //! - `offline` (default): a deterministic model without weights or network.
 //! - `tokio` (default): agents keep time with tokio unless they are given a timer; `executor::TokioTimer`.
+//! - `checkpoints`: runs that survive their process (`agent::durable`), in memory or in a directory; `sqlite` and
+//!   `postgres` keep them in a database.
 //! - `signal`, `process`: what listens to Ctrl-C and SIGTERM, and what ends child processes, in [`interrupts`] (Unix).
 //! - `full`: everything.
 //!
@@ -41,6 +44,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use peregrine_agent as agent;
+#[cfg(feature = "checkpoints")]
+#[cfg_attr(docsrs, doc(cfg(feature = "checkpoints")))]
+pub use peregrine_checkpoints as checkpoints;
 pub use peregrine_core as core;
 pub use peregrine_executor as executor;
 pub use peregrine_interrupts as interrupts;
@@ -65,6 +71,9 @@ pub use peregrine_agent::{
     Agent, BestOfN, Budget, BudgetLimits, Dataflow, Input, Limits, OnLimit, PlanAndExecute, Reflection,
     RunError, RunEvent, RunOutput, RunStream, Strategy, Triage, TypedOutput, Window,
 };
+#[cfg(feature = "checkpoints")]
+#[cfg_attr(docsrs, doc(cfg(feature = "checkpoints")))]
+pub use peregrine_checkpoints::{Checkpoints, Durability};
 pub use peregrine_core::{
     ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Cost, DocumentPart, EmbedRequest,
     EmbedResponse, EmbeddingHandle, EmbeddingModel, Error, ErrorKind, Finish, JsonSchema, Layer, MediaPart,

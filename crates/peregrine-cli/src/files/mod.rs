@@ -173,6 +173,11 @@ struct ReadFile {
     max_lines: Option<usize>,
 }
 
+/// Whether one of the tools has this name.
+pub(crate) fn is_tool(name: &str) -> bool {
+    specs().iter().any(|spec| spec.name == name)
+}
+
 fn specs() -> [ToolSpec; 3] {
     let schema = |properties: Value, required: &[&str]| {
         JsonSchema::new(json!({

@@ -4,11 +4,19 @@
 mod ask;
 mod chat;
 mod confinement;
+#[cfg(unix)]
+mod durable;
+#[cfg(unix)]
+mod durable_chat;
+mod durable_fork;
 mod json;
+mod kept;
 mod lint;
 mod models;
 mod plan;
 mod run;
+mod runs;
+mod runs_hostile;
 #[cfg(unix)]
 mod signals;
 #[cfg(target_os = "linux")]

@@ -56,7 +56,7 @@ fn until_said(child: &mut Child, what: &str) -> (BufReader<ChildStderr>, String)
 const FINISHING: &str = "Ctrl-C again stops at once";
 
 /// Interrupts, waits until that is noticed, and interrupts again.
-fn interrupt_twice(mut child: Child, signal: Signal) -> Ran {
+pub(crate) fn interrupt_twice(mut child: Child, signal: Signal) -> Ran {
     send(&child, signal);
     let (mut rest, mut said) = until_said(&mut child, FINISHING);
     send(&child, signal);

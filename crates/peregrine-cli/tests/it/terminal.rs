@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use peregrine_testkit::server::{LlmServer, Reply};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+use crate::kept::Kept;
 use crate::run::{World, against};
 use crate::signals::{interrupt, late, until_asked};
 
@@ -135,4 +136,39 @@ fn a_plan_shows_what_runs_until_ctrl_c() {
         seen.contains("bad: failed") && rest.contains("slow |xxx"),
         "{seen:?} {rest:?}"
     );
+}
+
+#[test]
+fn runs_are_removed_when_a_person_says_so() {
+    let kept = Kept::in_dir();
+    kept.write(1, &[serde_json::json!("one")]);
+    let count = || {
+        let listed = kept.run(&["runs", "list", "--json"]).ok().json();
+        listed["runs"].as_array().unwrap().len()
+    };
+    for (answer, told, left) in [
+        ("\n", "nothing was removed", 1),
+        ("no\n", "nothing was removed", 1),
+        // The end of the input.
+        ("\u{4}", "nothing was removed", 1),
+        ("y\n", "removed, 0 left", 0),
+    ] {
+        let arguments = kept.arguments(&["runs", "prune", "--keep", "0"]);
+        let (child, mut ours) = on_terminal(&kept.world, &arguments);
+        ours.write_all(answer.as_bytes()).unwrap();
+        let (seen, code) = until_end(ours, child);
+        assert!(
+            code == Some(0) && seen.contains("remove 1 run of local in"),
+            "{seen}"
+        );
+        assert!(seen.contains(told), "{answer:?}: {seen}");
+        assert_eq!(count(), left, "{answer:?}");
+    }
+    kept.write(2, &[serde_json::json!("two")]);
+    let (seen, code) = run(
+        &kept.world,
+        &kept.arguments(&["runs", "prune", "--keep", "0", "--yes"]),
+    );
+    assert!(code == Some(0) && !seen.contains("[y/N]"), "{seen}");
+    assert_eq!(count(), 0);
 }

@@ -43,6 +43,7 @@ fn help_version_and_completions_need_nothing() {
         "models",
         "prompt",
         "plan",
+        "runs",
         "completions",
         "PEREGRINE_MODEL",
         "Exit status",

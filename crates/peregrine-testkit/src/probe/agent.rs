@@ -3,15 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use peregrine_agent::durable::{Entry, RunStatus, StoredRun, What};
+use peregrine_agent::run::{Event, More};
 use peregrine_agent::{
-    Agent, BestOfN, BudgetLimits, Input, Limits, PlanAndExecute, Reflection, RunEvent, RunReport, Strategy,
-    Unstreamed,
+    Agent, BestOfN, BudgetLimits, Error as AgentError, Input, Limits, PlanAndExecute, Reflection, RunEvent,
+    RunReport, Strategy, Unstreamed,
 };
-use peregrine_core::{ChatModel as _, Cost, Error, Message, ModelHandle, NanoUsd, PriceTable, Result};
+use peregrine_checkpoints::{Checkpoints, Error as JournalError, Options, RunKey, Span};
+use peregrine_core::{
+    ChatModel as _, Clock as _, Cost, Error, Message, ModelHandle, NanoUsd, PriceTable, Result, SystemClock,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::approve::{Asking, Lines};
+use crate::ckpt::{Level, run_id, told};
 use crate::failure::Failure;
 use crate::output::{Output, arguments_of, usage};
 use crate::provider::Provider;
@@ -51,16 +58,103 @@ pub(crate) struct Arguments {
     /// Allows a tool by its name; only read-only tools run otherwise.
     #[arg(long, value_name = "NAME")]
     allow: Vec<String>,
-    /// The tenant, or tenant/session, whose run it is.
+    /// The tenant, or tenant/session, whose run it is; `probe` if it is kept and nobody says.
     #[arg(long)]
     scope: Option<String>,
+    /// Keeps the run in a store: dir:PATH, sqlite:PATH, postgres://..
+    #[arg(long, value_name = "URI")]
+    store: Option<String>,
+    /// The run: an id of 26 characters, or any name, of which an id is made. One that the store has goes on.
+    #[arg(long, value_name = "R")]
+    run: Option<String>,
+    /// What of a kept run survives.
+    #[arg(long, value_enum, default_value_t = Level::ProcessSafe, requires = "store")]
+    durability: Level,
+    /// Takes a run that goes on from whoever has it.
+    #[arg(long, requires = "store")]
+    take_over: bool,
+    /// Who decides about tools that are not allowed by name: nobody, so that they are refused, or standard input.
+    #[arg(long, value_enum, default_value_t = Approve::None)]
+    approve: Approve,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Approve {
+    None,
+    Stdin,
+}
+
+/// Where a run is kept.
+struct Kept {
+    checkpoints: Checkpoints,
+    key: RunKey,
+    /// What is there already.
+    stored: Option<StoredRun>,
+}
+
+impl Kept {
+    async fn open(arguments: &Arguments, uri: &str) -> Result<Self, Failure> {
+        let mut options = Options::default();
+        options.durability = arguments.durability.durability();
+        let checkpoints = Checkpoints::open(uri, options).await.map_err(Error::from)?;
+        let scope = parse_scope(arguments.scope.as_deref().unwrap_or("probe"))?;
+        let now = || format!("{} {}", SystemClock.unix().0, std::process::id());
+        let run = run_id(&arguments.run.clone().unwrap_or_else(now));
+        let key = RunKey::new(scope, run);
+        let agent = Agent::new(ScriptModel::silent().into_handle()).with_checkpoints(checkpoints.clone());
+        let stored = match agent.load(&key).await {
+            Ok(stored) if stored.status() == RunStatus::New => None,
+            Ok(stored) => Some(stored),
+            Err(AgentError::Checkpoints(JournalError::NotFound { .. })) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self {
+            checkpoints,
+            key,
+            stored,
+        })
+    }
+
+    /// How many answers of models are recorded.
+    async fn answers(&self) -> Result<usize> {
+        if self.stored.is_none() {
+            return Ok(0);
+        }
+        let history = self.checkpoints.load(&self.key, Span::ALL).await?;
+        let answered = history.records.iter().filter(|found| {
+            let entry = Entry::read(found);
+            matches!(entry, Ok(entry) if matches!(entry.what, What::Event(Event::ModelAnswered { outcome: Ok(_), .. })))
+        });
+        Ok(answered.count())
+    }
 }
 
 pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
-    let (asked_model, mut request) = request::read(parse).await?;
-    let model = model(&arguments, asked_model)?;
+    let kept = match &arguments.store {
+        Some(uri) => Some(Kept::open(&arguments, uri).await?),
+        None => None,
+    };
+    if let Some(Kept { key, stored, .. }) = &kept {
+        output.line(&json!({"opened": {"run": key.run, "agent": stored.as_ref().map(told)}}))?;
+    }
+    let goes_on = kept.as_ref().is_some_and(|kept| kept.stored.is_some());
+    let mut lines = (arguments.approve == Approve::Stdin).then(Lines::read);
+    // What a run that goes on was asked is in its journal.
+    let (asked_model, mut request) = match &mut lines {
+        _ if goes_on => Asked::default(),
+        Some(lines) => parse(lines.next().await?)?,
+        None => request::read(parse).await?,
+    };
+    let answers = match &kept {
+        Some(kept) => kept.answers().await?,
+        None => 0,
+    };
+    let model = model(&arguments, asked_model, answers)?;
     let messages: Vec<Message> = std::mem::take(&mut request.messages).iter().cloned().collect();
-    request.scope = arguments.scope.as_deref().map(parse_scope).transpose()?;
+    request.scope = match &kept {
+        Some(kept) => Some(kept.key.scope.clone()),
+        None => arguments.scope.as_deref().map(parse_scope).transpose()?,
+    };
     let mut limits = Limits::default();
     limits.max_steps = arguments.max_steps.unwrap_or(limits.max_steps);
     let agent = match arguments.stream {
@@ -74,8 +168,35 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<(),
         .with_limits(limits)
         .with_budget(arguments.budget.unwrap_or_default())
         .with_prices(PriceTable::list_prices_2025());
-    let agent = arguments.allow.into_iter().fold(agent, Agent::with_allowed);
-    let mut events = agent.run_stream(Input::new(messages));
+    let mut agent = arguments.allow.into_iter().fold(agent, Agent::with_allowed);
+    if let Some(lines) = lines {
+        agent = agent.with_approver(Asking::new(lines));
+    }
+    let mut events = match &kept {
+        Some(Kept {
+            checkpoints,
+            key,
+            stored,
+        }) => {
+            let agent = agent.with_checkpoints(checkpoints.clone());
+            if stored.is_some() {
+                let stored = agent.load(key).await?;
+                let stored = if arguments.take_over {
+                    stored.with_take_over()
+                } else {
+                    stored
+                };
+                stored.resume_stream(More::default())
+            } else {
+                agent.run_stream(Input::new(messages).with_run_id(key.run))
+            }
+        }
+        None => {
+            let mut input = Input::new(messages);
+            input.run_id = arguments.run.as_deref().map(run_id);
+            agent.run_stream(input)
+        }
+    };
     while let Some(event) = events.next().await {
         match event? {
             RunEvent::Finished(finished) => {
@@ -113,13 +234,15 @@ pub(crate) fn report(report: &RunReport) -> Value {
     })
 }
 
-fn model(arguments: &Arguments, asked: Option<String>) -> Result<ModelHandle> {
+/// The model; of a script, without the answers that were given before.
+fn model(arguments: &Arguments, asked: Option<String>, answers: usize) -> Result<ModelHandle> {
     let model = arguments.model.clone().or(asked);
     let provider = arguments.provider.as_deref();
     match &arguments.script {
         Some(path) => {
             let (provider, model) = (provider.unwrap_or("script"), model.as_deref().unwrap_or("script"));
-            Ok(ScriptModel::open(path, provider, model)?.into_handle())
+            let script = ScriptModel::open(path, provider, model)?;
+            Ok(script.without(answers).into_handle())
         }
         None => arguments
             .place

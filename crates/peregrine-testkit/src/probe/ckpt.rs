@@ -9,7 +9,12 @@ use peregrine_core::{Clock as _, Result, RunId, SystemClock};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::failure::Failure;
 use crate::output::Output;
+
+mod durable;
+
+pub(crate) use durable::told;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -21,6 +26,10 @@ pub(crate) enum Command {
     Load(Load),
     /// Make a run that shares the first records of another.
     Fork(Fork),
+    /// Take a run's lease, cut what was never finished, and say from where it goes on.
+    Resume(Resume),
+    /// Go through an agent's run once more, from its records alone, and compare.
+    Replay(Replay),
 }
 
 /// Which run of which store.
@@ -59,7 +68,7 @@ pub(crate) struct Write {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Level {
+pub(crate) enum Level {
     None,
     #[value(alias = "on_finish")]
     OnFinish,
@@ -67,6 +76,17 @@ enum Level {
     ProcessSafe,
     #[value(alias = "power", alias = "power_safe")]
     PowerSafe,
+}
+
+impl Level {
+    pub(crate) fn durability(self) -> Durability {
+        match self {
+            Self::None => Durability::None,
+            Self::OnFinish => Durability::OnFinish,
+            Self::ProcessSafe => Durability::ProcessSafe,
+            Self::PowerSafe => Durability::PowerSafe,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -105,13 +125,45 @@ pub(crate) struct Fork {
     fork: Option<String>,
 }
 
-pub(crate) async fn run(command: Command, output: &mut Output) -> Result<()> {
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    #[command(flatten)]
+    at: At,
+    /// Say first what came of a tool call of an agent's run that is in doubt.
+    #[arg(long, value_name = "CALL=RESULT", value_parser = resolution)]
+    resolve: Vec<(u64, String)>,
+    /// Say first that such a call was not carried out.
+    #[arg(long, value_name = "CALL")]
+    not_carried_out: Vec<u64>,
+    /// Take the run from whoever has it.
+    #[arg(long)]
+    take_over: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    #[command(flatten)]
+    at: At,
+    /// Only what comes before this record.
+    #[arg(long)]
+    upto: Option<u64>,
+}
+
+pub(crate) async fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
     match command {
-        Command::Write(arguments) => write(&arguments, output).await,
-        Command::Verify(arguments) => verify(&arguments, output).await,
-        Command::Load(arguments) => load(&arguments, output).await,
-        Command::Fork(arguments) => fork(&arguments, output).await,
+        Command::Write(arguments) => Ok(write(&arguments, output).await?),
+        Command::Verify(arguments) => Ok(verify(&arguments, output).await?),
+        Command::Load(arguments) => Ok(load(&arguments, output).await?),
+        Command::Fork(arguments) => Ok(fork(&arguments, output).await?),
+        Command::Resume(arguments) => durable::resume(&arguments, output).await,
+        Command::Replay(arguments) => durable::replay(&arguments, output).await,
     }
+}
+
+fn resolution(text: &str) -> Result<(u64, String), String> {
+    text.split_once('=')
+        .and_then(|(call, result)| Some((call.parse().ok()?, result.to_owned())))
+        .ok_or_else(|| "a call's number and its result are expected, such as 3=sent".to_owned())
 }
 
 async fn open(at: &At, durability: Durability) -> Result<(Checkpoints, RunKey)> {
@@ -124,7 +176,7 @@ async fn open(at: &At, durability: Durability) -> Result<(Checkpoints, RunKey)> 
 }
 
 /// The id, or one made of the name, the same every time.
-fn run_id(name: &str) -> RunId {
+pub(crate) fn run_id(name: &str) -> RunId {
     name.parse().unwrap_or_else(|_| {
         let hash: [u8; 32] = Sha256::digest(name.as_bytes()).into();
         let mut time = [0; 8];
@@ -136,12 +188,7 @@ fn run_id(name: &str) -> RunId {
 }
 
 async fn write(arguments: &Write, output: &mut Output) -> Result<()> {
-    let durability = match arguments.durability {
-        Level::None => Durability::None,
-        Level::OnFinish => Durability::OnFinish,
-        Level::ProcessSafe => Durability::ProcessSafe,
-        Level::PowerSafe => Durability::PowerSafe,
-    };
+    let durability = arguments.durability.durability();
     let (checkpoints, key) = open(&arguments.at, durability).await?;
     let (mut journal, history) = if arguments.take_over {
         let (journal, history) = checkpoints.take_over(&key).await?;

@@ -13,6 +13,14 @@ pub(crate) enum Failure {
     Model(Error),
     /// A run of an agent.
     Run(RunError),
+    /// A run of an agent in a store.
+    Stored(AgentError),
+}
+
+impl From<AgentError> for Failure {
+    fn from(error: AgentError) -> Self {
+        Self::Stored(error)
+    }
 }
 
 impl From<Error> for Failure {
@@ -39,24 +47,38 @@ impl Failure {
         let fields = match self {
             Self::Model(error) => model_fields(error),
             Self::Run(error) => run_fields(error),
+            Self::Stored(error) => agent_fields(error),
         };
         json!({ "error": fields })
     }
 }
 
 fn run_fields(error: &RunError) -> Value {
-    let mut fields = match error.error() {
+    let mut fields = agent_fields(error.error());
+    fields["run"] = agent::report(error.report());
+    fields
+}
+
+fn agent_fields(error: &AgentError) -> Value {
+    let mut fields = match error {
         AgentError::Model(error) => model_fields(error),
+        AgentError::Checkpoints(error) => model_fields(&error.clone().into()),
         error => json!({
             "code": error.code(),
             "retryable": error.is_retryable(),
             "message": error.to_string(),
         }),
     };
-    if let AgentError::Limit(reached) = error.error() {
-        fields["limit"] = json!(reached);
+    match error {
+        AgentError::Limit(reached) => fields["limit"] = json!(reached),
+        AgentError::InDoubt(calls) => fields["calls"] = json!(calls),
+        AgentError::Diverged(divergence) => {
+            fields["seq"] = divergence.seq.into();
+            fields["recorded"] = divergence.recorded.as_str().into();
+            fields["came"] = divergence.came.as_str().into();
+        }
+        _ => {}
     }
-    fields["run"] = agent::report(error.report());
     fields
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "a command talks to its user there")]
 
 mod agent;
+mod approve;
 mod chat;
 mod ckpt;
 mod failure;
@@ -46,7 +47,7 @@ enum Command {
     Chat(chat::Arguments),
     /// Run an agent with built-in tools on the request on standard input.
     Agent(agent::Arguments),
-    /// Write, verify, load and fork the journals of runs.
+    /// Write, verify, load, fork, resume and replay the journals of runs.
     #[command(subcommand)]
     Ckpt(ckpt::Command),
     /// Ask a limiter, local or shared through Redis, with JSON lines on standard input.
@@ -92,7 +93,7 @@ async fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Version(arguments) => Ok(version::run(&arguments, output).await?),
         Command::Chat(arguments) => Ok(chat::run(arguments, output).await?),
         Command::Agent(arguments) => agent::run(arguments, output).await,
-        Command::Ckpt(command) => Ok(ckpt::run(command, output).await?),
+        Command::Ckpt(command) => ckpt::run(command, output).await,
         Command::Limiter(arguments) => Ok(limiter::run(arguments, output).await?),
         Command::Plan(arguments) => Ok(plan::run(arguments, output).await?),
     }

@@ -102,6 +102,25 @@ impl ScriptModel {
         })
     }
 
+    /// A model that answers nothing, for an agent that is to ask nobody.
+    pub(crate) fn silent() -> Self {
+        Self {
+            info: ModelInfo::new("script", "silent"),
+            answers: Mutex::default(),
+            count: 0,
+        }
+    }
+
+    /// The same without its first answers, which were given before.
+    pub(crate) fn without(self, given: usize) -> Self {
+        let mut answers = self.answers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        answers.drain(..given.min(answers.len()));
+        Self {
+            answers: Mutex::new(answers),
+            ..self
+        }
+    }
+
     fn next(&self) -> Result<Answer> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.pop_front().ok_or_else(|| {

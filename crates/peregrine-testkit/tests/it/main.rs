@@ -19,6 +19,8 @@ mod probe;
 mod probe_agent;
 mod probe_ckpt;
 #[cfg(feature = "probe")]
+mod probe_durable;
+#[cfg(feature = "probe")]
 mod probe_limiter;
 mod recordings;
 mod service;
