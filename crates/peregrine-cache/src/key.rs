@@ -151,6 +151,7 @@ impl KeyBuilder {
     }
 
     /// How many bytes were written.
+    #[cfg(feature = "layer")]
     pub(crate) const fn written(&self) -> usize {
         self.written
     }
@@ -164,6 +165,22 @@ impl KeyBuilder {
         self.buffer.clear();
         self.written = 0;
         digest.into()
+    }
+
+    /// Goes on with what another one has, which is empty then. What that was is to be told from what stands before.
+    #[cfg(feature = "layer")]
+    pub(crate) fn absorb(&mut self, other: &mut Self) {
+        if other.hasher.is_some() {
+            self.raw(&[b'd']);
+            let digest = other.digest();
+            self.raw(&digest);
+        } else {
+            self.raw(&[b'w']);
+            self.length(other.buffer.len());
+            self.raw(&other.buffer);
+            other.buffer.clear();
+            other.written = 0;
+        }
     }
 
     /// The key.

@@ -25,6 +25,8 @@ mod error;
 )]
 mod flight;
 mod key;
+#[cfg(feature = "layer")]
+pub mod layer;
 pub mod memory;
 mod policy;
 mod stats;
@@ -40,6 +42,8 @@ pub use engine::{Settings, Spawn};
 pub use entry::{Entry, NEVER, SKEW_MS, Value};
 pub use error::{Error, ErrorKind, Result};
 pub use key::{Key, KeyBuilder, Tag};
+#[cfg(feature = "layer")]
+pub use layer::{CacheControl, CacheLayer, CachedModel, Partition, StoredAnswer};
 pub use memory::{MemoryConfig, MemoryStore};
 pub use policy::{Control, Mode, Served, Ttl};
 pub use stats::{CacheStats, Latency, TierStats};

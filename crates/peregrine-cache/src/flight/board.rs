@@ -1,7 +1,7 @@
 //! One call and those who wait for it.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -235,6 +235,11 @@ where
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    fn is_full(&self, bytes: usize) -> bool {
+        let state = self.state();
+        !state.log.is_empty() && (state.closed || state.log_bytes.saturating_add(bytes) > self.max_bytes)
+    }
+
     fn push(&self, item: I, bytes: usize) {
         let mut state = self.state();
         state.opened = true;
@@ -247,6 +252,7 @@ where
             state.closed = true;
             let slowest = state.slowest();
             while (state.dropped < slowest || state.log_bytes > self.max_bytes)
+                && state.log.len() > 1
                 && let Some((item, bytes)) = state.log.pop_front()
             {
                 state.dropped += 1;
@@ -348,8 +354,19 @@ where
         self.0.open();
     }
 
-    /// The next item, of a size.
-    pub(crate) fn item(&self, item: I, bytes: usize) {
+    /// The next item, of a size. Where there is no room for it, whoever polls the call first reads what is there.
+    pub(crate) async fn item(&self, item: I, bytes: usize) {
+        if self.0.is_full(bytes) {
+            let mut yielded = false;
+            poll_fn(|cx| {
+                if std::mem::replace(&mut yielded, true) {
+                    return Poll::Ready(());
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+        }
         self.0.push(item, bytes);
     }
 

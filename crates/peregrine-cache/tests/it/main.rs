@@ -14,8 +14,12 @@ mod disk;
 )]
 mod flight;
 mod keys;
+#[cfg(feature = "layer")]
+mod layer;
 mod memory;
 mod model;
+#[cfg(feature = "layer")]
+mod requests;
 mod sync;
 mod tiers;
 

@@ -186,9 +186,9 @@ fn a_late_reader_gets_the_beginning_and_then_the_rest() {
         let (calls, reply) = (calls(), Arc::new(Reply::default()));
         let waits = reply.clone();
         let early = calls.join(&1, true, |emitter| async move {
-            emitter.item(1, 1);
+            emitter.item(1, 1).await;
             poll_fn(|cx| waits.poll(cx)).await;
-            emitter.item(2, 1);
+            emitter.item(2, 1).await;
             End(3)
         });
         let late = calls.join(&1, true, |_| async { End(0) });
