@@ -29,6 +29,8 @@ mod key;
 pub mod layer;
 pub mod memory;
 mod policy;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod stats;
 mod store;
 mod sync;
@@ -46,6 +48,8 @@ pub use key::{Key, KeyBuilder, Tag};
 pub use layer::{CacheControl, CacheLayer, CachedModel, Partition, StoredAnswer};
 pub use memory::{MemoryConfig, MemoryStore};
 pub use policy::{Control, Mode, Served, Ttl};
+#[cfg(feature = "redis")]
+pub use redis::{RedisConfig, RedisStore};
 pub use stats::{CacheStats, Latency, TierStats};
 pub use store::{Lookup, Selector, Store, StoreStatus};
 pub use tiers::{Operation, TierEvent, Tiers};

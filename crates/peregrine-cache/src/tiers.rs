@@ -92,7 +92,8 @@ struct Tier<V> {
 
 #[derive(Debug, Clone, Copy)]
 enum Health {
-    Up,
+    /// What began before that tells nothing any more.
+    Up { since: Duration },
     /// Left out until then; then one operation at a time tries.
     Down {
         since: Duration,
@@ -101,6 +102,16 @@ enum Health {
         /// Somebody is trying.
         trying: bool,
     },
+}
+
+/// What to do with a tier.
+enum Turn {
+    /// Ask it; this is when that began.
+    Now(Duration),
+    /// It is time to try whether it is back.
+    Try,
+    /// Leave it out.
+    Skip,
 }
 
 impl<V> Tier<V> {
@@ -133,8 +144,12 @@ impl<V: Value> Tiers<V> {
         self.tiers.push(Tier {
             name: store.status().name,
             store: Arc::new(store),
-            reads: Mutex::new(Health::Up),
-            writes: Mutex::new(Health::Up),
+            reads: Mutex::new(Health::Up {
+                since: Duration::ZERO,
+            }),
+            writes: Mutex::new(Health::Up {
+                since: Duration::ZERO,
+            }),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -180,11 +195,18 @@ impl<V: Value> Tiers<V> {
     /// Looks up what needs no waiting. `Ask` if a tier that has to be waited for may have it.
     pub(crate) fn find_now(&self, key: &Key, now: u64) -> Lookup<V> {
         for (place, tier) in self.tiers.iter().enumerate() {
-            if !self.may_use(tier, Read) {
-                continue;
+            let began = match self.turn(tier, Read) {
+                Turn::Now(began) => began,
+                // Whether it is back is for a look-up that can wait.
+                Turn::Try => return Lookup::Ask,
+                Turn::Skip => continue,
+            };
+            let found = tier.store.get_now(key, now);
+            if matches!(found, Ok(Lookup::Ask)) {
+                // Which says nothing of how it is.
+                return Lookup::Ask;
             }
-            let began = self.clock.monotonic();
-            match self.settle(tier, Read, tier.store.get_now(key, now)) {
+            match self.settle(tier, Read, began, found) {
                 Some(Lookup::Hit(entry)) => {
                     self.found(tier, began);
                     let removals = self.removals();
@@ -194,10 +216,9 @@ impl<V: Value> Tiers<V> {
                     }
                     return Lookup::Hit(entry);
                 }
-                Some(Lookup::Miss) => {
+                Some(_) => {
                     tier.misses.fetch_add(1, Relaxed);
                 }
-                Some(Lookup::Ask) => return Lookup::Ask,
                 None => {}
             }
         }
@@ -208,12 +229,11 @@ impl<V: Value> Tiers<V> {
     pub(crate) async fn find(&self, key: &Key, now: u64) -> Option<Entry<V>> {
         let removals = self.removals();
         for (place, tier) in self.tiers.iter().enumerate() {
-            if !self.may_use(tier, Read) {
+            let Some(began) = self.may_use(tier, Read) else {
                 continue;
-            }
-            let began = self.clock.monotonic();
+            };
             let found = tier.store.get(key, now).await;
-            let Some(found) = self.settle(tier, Read, found) else {
+            let Some(found) = self.settle(tier, Read, began, found) else {
                 continue;
             };
             let Some(entry) = found else {
@@ -239,14 +259,17 @@ impl<V: Value> Tiers<V> {
     }
 
     async fn write(&self, tier: &Tier<V>, key: &Key, entry: &Entry<V>, now: u64, removals: u64) -> bool {
-        if self.removals() != removals || tier.is_down(Read) || !self.may_use(tier, Write) {
+        if self.removals() != removals || tier.is_down(Read) {
             return false;
         }
+        let Some(began) = self.may_use(tier, Write) else {
+            return false;
+        };
         let stored = tier.store.put(key, entry, now).await;
-        let stored = self.settle(tier, Write, stored) == Some(true);
+        let stored = self.settle(tier, Write, began, stored) == Some(true);
         if stored && self.removals() != removals {
             let removed = tier.store.remove(&Selector::Key(*key)).await;
-            self.settle(tier, Write, removed);
+            self.settle(tier, Write, began, removed);
             return false;
         }
         stored
@@ -257,8 +280,21 @@ impl<V: Value> Tiers<V> {
         tier.hit_latency.add(self.clock.monotonic().saturating_sub(began));
     }
 
-    /// Whether to use a tier now. Of those who ask when a pause is over, the first one tries.
-    fn may_use(&self, tier: &Tier<V>, operation: Operation) -> bool {
+    fn turn(&self, tier: &Tier<V>, operation: Operation) -> Turn {
+        let now = self.clock.monotonic();
+        match *lock(tier.health(operation)) {
+            Health::Up { .. } => Turn::Now(now),
+            Health::Down { retry_at, .. } if now >= retry_at => Turn::Try,
+            Health::Down { .. } => {
+                tier.skipped.fetch_add(1, Relaxed);
+                Turn::Skip
+            }
+        }
+    }
+
+    /// When an operation on a tier begins: now, or not at all. Of those who ask when a pause is over, the first one tries.
+    fn may_use(&self, tier: &Tier<V>, operation: Operation) -> Option<Duration> {
+        let now = self.clock.monotonic();
         let mut health = lock(tier.health(operation));
         let Health::Down {
             retry_at,
@@ -267,24 +303,29 @@ impl<V: Value> Tiers<V> {
             ..
         } = &mut *health
         else {
-            return true;
+            return Some(now);
         };
-        let now = self.clock.monotonic();
         if now < *retry_at {
             tier.skipped.fetch_add(1, Relaxed);
-            return false;
+            return None;
         }
         // Should the one who tries be cancelled, the next one tries after a pause.
         *retry_at = now.saturating_add(*pause);
         *trying = true;
-        true
+        Some(now)
     }
 
     /// Counts and reports how an operation went.
-    fn settle<T>(&self, tier: &Tier<V>, operation: Operation, result: Result<T>) -> Option<T> {
+    fn settle<T>(
+        &self,
+        tier: &Tier<V>,
+        operation: Operation,
+        began: Duration,
+        result: Result<T>,
+    ) -> Option<T> {
         let error = match result {
             Ok(value) => {
-                self.succeeded(tier, operation);
+                self.succeeded(tier, operation, began);
                 return Some(value);
             }
             Err(error) => error,
@@ -297,7 +338,7 @@ impl<V: Value> Tiers<V> {
                 error,
             }),
             ErrorKind::Encode => None,
-            _ => self.failed(tier, operation).then_some(TierEvent::Down {
+            _ => self.failed(tier, operation, began).then_some(TierEvent::Down {
                 tier: tier.name,
                 operation,
                 error,
@@ -309,28 +350,33 @@ impl<V: Value> Tiers<V> {
         None
     }
 
-    fn succeeded(&self, tier: &Tier<V>, operation: Operation) {
+    fn succeeded(&self, tier: &Tier<V>, operation: Operation, began: Duration) {
         let mut health = lock(tier.health(operation));
         let Health::Down { since, .. } = *health else {
             return;
         };
-        *health = Health::Up;
+        if began < since {
+            return;
+        }
+        let now = self.clock.monotonic();
+        *health = Health::Up { since: now };
         drop(health);
         if let Some(report) = &self.report {
             report(&TierEvent::Up {
                 tier: tier.name,
                 operation,
-                after: self.clock.monotonic().saturating_sub(since),
+                after: now.saturating_sub(since),
             });
         }
     }
 
     /// True if it was up until now.
-    fn failed(&self, tier: &Tier<V>, operation: Operation) -> bool {
+    fn failed(&self, tier: &Tier<V>, operation: Operation, began: Duration) -> bool {
         let now = self.clock.monotonic();
         let mut health = lock(tier.health(operation));
         match &mut *health {
-            Health::Up => {
+            Health::Up { since } if began < *since => false,
+            Health::Up { .. } => {
                 *health = Health::Down {
                     since: now,
                     pause: FIRST_PAUSE,
@@ -382,11 +428,12 @@ impl<V: Value> Store<V> for Tiers<V> {
         let mut failure = None;
         // From the bottom, so that nothing is copied up again from what is still to be removed.
         for tier in self.tiers.iter().rev() {
+            let began = self.clock.monotonic();
             let removed = tier.store.remove(what).await;
             if let Err(error) = &removed {
                 failure.get_or_insert_with(|| error.clone());
             }
-            most = most.max(self.settle(tier, Write, removed).unwrap_or_default());
+            most = most.max(self.settle(tier, Write, began, removed).unwrap_or_default());
         }
         self.removals.fetch_add(1, SeqCst);
         failure.map_or(Ok(most), Err)

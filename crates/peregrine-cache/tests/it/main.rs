@@ -18,6 +18,8 @@ mod keys;
 mod layer;
 mod memory;
 mod model;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "layer")]
 mod requests;
 mod sync;
