@@ -31,6 +31,7 @@ pub mod memory;
 mod policy;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod semantic;
 mod stats;
 mod store;
 mod sync;

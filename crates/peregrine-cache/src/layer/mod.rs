@@ -34,13 +34,15 @@ mod answer;
 mod control;
 mod key;
 mod model;
+mod similar;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use peregrine_core::{
-    ChatEvent, ChatModel, ChatRequest, Effect, Error, ErrorKind, Layer, PriceTable, RawResponse,
+    ChatEvent, ChatModel, ChatRequest, ChatResponse, Effect, EmbeddingHandle, Error, ErrorKind, Layer,
+    PriceTable, RawResponse,
 };
 
 pub use self::answer::StoredAnswer;
@@ -48,9 +50,11 @@ pub use self::control::{CONTROL_LABEL, CacheControl};
 pub use self::key::Partition;
 pub use self::model::CachedModel;
 
+use self::similar::Similar;
 use crate::cache::FlightKey;
 use crate::engine::Engine;
 use crate::flight::{Ending, Group};
+use crate::semantic::{Semantic, SemanticConfig};
 use crate::{CacheStats, Entry, Key, Result, Selector, Served, Settings};
 
 /// A cache for chat models. Cheap to clone; clones, and all models it wraps, share what it holds.
@@ -109,6 +113,7 @@ struct Options {
     max_temperature: f64,
     effects: BTreeMap<String, Effect>,
     prices: PriceTable,
+    similar: Option<Arc<Similar>>,
 }
 
 /// How a shared call ended.
@@ -147,6 +152,7 @@ impl CacheLayer {
             max_temperature: 1.0,
             effects: BTreeMap::new(),
             prices: PriceTable::new(),
+            similar: None,
         };
         Self {
             shared: Arc::new(Shared {
@@ -196,6 +202,37 @@ impl CacheLayer {
         self
     }
 
+    /// Lets similar requests have one answer, within a context and as far as it is learned that they may; see
+    /// [`semantic`](crate::semantic). Texts are embedded with `embedder`, one for each exact miss.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`](crate::Error::Config) if the settings cannot be.
+    pub fn with_semantic(mut self, config: SemanticConfig, embedder: EmbeddingHandle) -> Result<Self> {
+        let similar = Similar::new(Semantic::new(config)?, embedder);
+        Arc::make_mut(&mut self.options).similar = Some(Arc::new(similar));
+        Ok(self)
+    }
+
+    /// Says when two answers are as good as one: what the semantic tier learns from. Unless it is said, their texts have
+    /// to be equal but for case and white space, and their tool calls equal. Without a semantic tier this does nothing.
+    #[must_use]
+    pub fn with_judge(
+        mut self,
+        judge: impl Fn(&ChatResponse, &ChatResponse) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let options = Arc::make_mut(&mut self.options);
+        if let Some(similar) = &options.similar {
+            options.similar = Some(Arc::new(similar.with_judge(Arc::new(judge))));
+        }
+        self
+    }
+
+    /// The semantic tier, for its feedback and statistics.
+    pub fn semantic(&self) -> Option<&Semantic> {
+        self.options.similar.as_deref().map(Similar::semantic)
+    }
+
     /// The key of a request to a model here. `None` if the request holds something that this version does not know.
     pub fn key(&self, info: &peregrine_core::ModelInfo, request: &ChatRequest) -> Option<Key> {
         let scope = self.options.partition.key(request.scope.as_ref());
@@ -213,6 +250,9 @@ impl CacheLayer {
     /// That a tier failed: what was to be removed may still be there.
     pub async fn remove(&self, what: &Selector) -> Result<u64> {
         self.shared.flights.clear();
+        if let (Selector::All, Some(semantic)) = (what, self.semantic()) {
+            semantic.clear();
+        }
         self.shared.engine.remove(what).await
     }
 

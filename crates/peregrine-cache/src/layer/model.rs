@@ -25,9 +25,9 @@ const EVENT_BYTES: usize = 64;
 /// A model with a cache around it: a model. Cheap to clone.
 pub struct CachedModel<M>(Arc<Inner<M>>);
 
-struct Inner<M> {
-    layer: CacheLayer,
-    model: M,
+pub(super) struct Inner<M> {
+    pub(super) layer: CacheLayer,
+    pub(super) model: M,
 }
 
 type Seat = Party<FlightKey, ChatEvent, Outcome>;
@@ -102,6 +102,75 @@ impl<M: ChatModel> CachedModel<M> {
         }
     }
 
+    /// As [`stream`](ChatModel::stream), and whether the cache was left alone. How a stream that uses it was come by is
+    /// known at its end, from its metadata: [`Served::of`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ask`](Self::ask); the same goes for the stream.
+    pub async fn ask_stream(&self, request: &ChatRequest) -> Result<(ChatStream, bool)> {
+        let engine = &self.0.layer.shared.engine;
+        let seat = match self.plan(request)? {
+            Plan::Bypass => {
+                engine.counters.served(Served::Bypass, 0);
+                return Ok((self.0.model.stream(request).await?, true));
+            }
+            Plan::Renew(key, rules) => {
+                // Shared with nobody who wants less than a new answer.
+                let rules = self.tagged(rules, request);
+                let flight = FlightKey {
+                    anew: true,
+                    ..FlightKey::new(key, &rules)
+                };
+                let (inner, request) = (self.0.clone(), request.clone());
+                let flights = &self.0.layer.shared.flights;
+                let seat = flights.join(&flight, true, |emitter| async move {
+                    inner.call_streamed(&request, &key, &rules, &emitter).await
+                });
+                seat
+            }
+            Plan::Find(key, rules) => {
+                match engine.find_now(&key, rules.max_age) {
+                    Found::Fresh(entry) => return Ok((self.give_stream(&entry, Served::Hit), false)),
+                    Found::Stale(entry) => {
+                        self.0.revalidate(request, &key, self.tagged(rules, request));
+                        return Ok((self.give_stream(&entry, Served::Stale), false));
+                    }
+                    Found::Nothing | Found::Ask => {}
+                }
+                let rules = self.tagged(rules, request);
+                self.join(request, &key, &rules, true)
+            }
+        };
+        match seat.opened().await {
+            None => Ok((ChatStream::new(Reader::new(self.0.clone(), seat)), false)),
+            Some(Outcome::Stored(entry, served)) => Ok((self.give_stream(&entry, served), false)),
+            Some(Outcome::Answered(answer, raw)) => {
+                // It was asked for whole.
+                let served = if seat.pays() {
+                    Served::Miss
+                } else {
+                    Served::Coalesced
+                };
+                self.0.count(served, &answer);
+                let mut events = answer.events(served, 0);
+                if let (true, Some(ChatEvent::Done(done))) = (served == Served::Miss, events.last_mut()) {
+                    done.raw = raw;
+                }
+                Ok((ChatStream::from_events(events), false))
+            }
+            Some(Outcome::Failed(error)) => {
+                engine.counters.served(Served::Miss, 0);
+                Err(error)
+            }
+            Some(Outcome::Panicked | Outcome::Passed) => Err(shared_panic()),
+        }
+    }
+
     fn plan(&self, request: &ChatRequest) -> Result<Plan> {
         let CacheLayer { shared, options } = &self.0.layer;
         let control = control::read(request)?;
@@ -156,11 +225,24 @@ impl<M: ChatModel> CachedModel<M> {
                     }
                     Found::Nothing | Found::Ask => {}
                 }
-                if streams {
+                let near = match &inner.layer.options.similar {
+                    Some(similar) => similar.look(&inner, &request).await,
+                    None => None,
+                };
+                if let Some(near) = &near
+                    && let Some(entry) = near.usable(&inner, &rules).await
+                {
+                    return Outcome::Stored(entry, Served::Similar);
+                }
+                let outcome = if streams {
                     inner.call_streamed(&request, &key, &rules, &emitter).await
                 } else {
                     inner.call(&request, &key, &rules).await
+                };
+                if let (Some(near), Outcome::Answered(answer, _)) = (near, &outcome) {
+                    near.learn(&inner, &key, answer, &rules).await;
                 }
+                outcome
             }
         })
     }
@@ -321,62 +403,7 @@ impl<M: ChatModel> ChatModel for CachedModel<M> {
     }
 
     async fn stream(&self, request: &ChatRequest) -> Result<ChatStream> {
-        let engine = &self.0.layer.shared.engine;
-        let seat = match self.plan(request)? {
-            Plan::Bypass => {
-                engine.counters.served(Served::Bypass, 0);
-                return self.0.model.stream(request).await;
-            }
-            Plan::Renew(key, rules) => {
-                // Shared with nobody who wants less than a new answer.
-                let rules = self.tagged(rules, request);
-                let flight = FlightKey {
-                    anew: true,
-                    ..FlightKey::new(key, &rules)
-                };
-                let (inner, request) = (self.0.clone(), request.clone());
-                let flights = &self.0.layer.shared.flights;
-                let seat = flights.join(&flight, true, |emitter| async move {
-                    inner.call_streamed(&request, &key, &rules, &emitter).await
-                });
-                seat
-            }
-            Plan::Find(key, rules) => {
-                match engine.find_now(&key, rules.max_age) {
-                    Found::Fresh(entry) => return Ok(self.give_stream(&entry, Served::Hit)),
-                    Found::Stale(entry) => {
-                        self.0.revalidate(request, &key, self.tagged(rules, request));
-                        return Ok(self.give_stream(&entry, Served::Stale));
-                    }
-                    Found::Nothing | Found::Ask => {}
-                }
-                let rules = self.tagged(rules, request);
-                self.join(request, &key, &rules, true)
-            }
-        };
-        match seat.opened().await {
-            None => Ok(ChatStream::new(Reader::new(self.0.clone(), seat))),
-            Some(Outcome::Stored(entry, served)) => Ok(self.give_stream(&entry, served)),
-            Some(Outcome::Answered(answer, raw)) => {
-                // It was asked for whole.
-                let served = if seat.pays() {
-                    Served::Miss
-                } else {
-                    Served::Coalesced
-                };
-                self.0.count(served, &answer);
-                let mut events = answer.events(served, 0);
-                if let (true, Some(ChatEvent::Done(done))) = (served == Served::Miss, events.last_mut()) {
-                    done.raw = raw;
-                }
-                Ok(ChatStream::from_events(events))
-            }
-            Some(Outcome::Failed(error)) => {
-                engine.counters.served(Served::Miss, 0);
-                Err(error)
-            }
-            Some(Outcome::Panicked | Outcome::Passed) => Err(shared_panic()),
-        }
+        Ok(self.ask_stream(request).await?.0)
     }
 }
 

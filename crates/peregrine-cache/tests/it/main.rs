@@ -22,6 +22,8 @@ mod model;
 mod redis;
 #[cfg(feature = "layer")]
 mod requests;
+#[cfg(feature = "layer")]
+mod semantic;
 mod sync;
 mod tiers;
 

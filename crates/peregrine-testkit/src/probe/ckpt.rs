@@ -9,7 +9,7 @@ use peregrine_core::{Clock as _, Result, RunId, SystemClock};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::output::Output;
+use crate::output::{Output, hex};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -308,13 +308,4 @@ async fn fork(arguments: &Fork, output: &mut Output) -> Result<()> {
         "shared": upto,
         "next": next,
     }}))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "a command talks to its user there")]
 
 mod agent;
+mod cache;
 mod chat;
 mod ckpt;
 mod failure;
@@ -45,6 +46,8 @@ enum Command {
     Chat(chat::Arguments),
     /// Run an agent with built-in tools on the request on standard input.
     Agent(agent::Arguments),
+    /// Send the requests on standard input, one a line, through a cache.
+    Cache(cache::Arguments),
     /// Write, verify, load and fork the journals of runs.
     #[command(subcommand)]
     Ckpt(ckpt::Command),
@@ -89,6 +92,7 @@ async fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Version(arguments) => Ok(version::run(&arguments, output).await?),
         Command::Chat(arguments) => Ok(chat::run(arguments, output).await?),
         Command::Agent(arguments) => agent::run(arguments, output).await,
+        Command::Cache(arguments) => cache::run(arguments, output).await,
         Command::Ckpt(command) => Ok(ckpt::run(command, output).await?),
         Command::Plan(arguments) => Ok(plan::run(arguments, output).await?),
     }
