@@ -171,11 +171,11 @@ impl KeyBuilder {
     #[cfg(feature = "layer")]
     pub(crate) fn absorb(&mut self, other: &mut Self) {
         if other.hasher.is_some() {
-            self.raw(&[b'd']);
+            self.raw(b"d");
             let digest = other.digest();
             self.raw(&digest);
         } else {
-            self.raw(&[b'w']);
+            self.raw(b"w");
             self.length(other.buffer.len());
             self.raw(&other.buffer);
             other.buffer.clear();

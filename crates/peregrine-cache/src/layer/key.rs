@@ -123,17 +123,17 @@ pub(super) fn of(
 }
 
 fn write_messages(key: &mut KeyBuilder, messages: &Messages, extent: Extent) -> Written {
-    let (mut done, mut state) = match messages.encoded_prefix(MEMO) {
+    let (known, mut state) = match messages.encoded_prefix(MEMO) {
         Some((count, digest)) if extent == Extent::Whole => match <[u8; 32]>::try_from(&*digest) {
             Ok(digest) => (count, Some(digest)),
             Err(_) => (0, None),
         },
         _ => (0, None),
     };
-    let known = done;
+    let mut done = known;
     let mut block = KeyBuilder::bare();
     let last = messages.len().saturating_sub(1);
-    for at in done..messages.len() {
+    for at in known..messages.len() {
         let Some(message) = messages.get(at) else { break };
         write_message(&mut block, message, extent == Extent::Context && at == last)?;
         if block.written() >= BLOCK_BYTES {

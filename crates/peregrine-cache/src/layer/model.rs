@@ -128,10 +128,9 @@ impl<M: ChatModel> CachedModel<M> {
                 };
                 let (inner, request) = (self.0.clone(), request.clone());
                 let flights = &self.0.layer.shared.flights;
-                let seat = flights.join(&flight, true, |emitter| async move {
+                flights.join(&flight, true, |emitter| async move {
                     inner.call_streamed(&request, &key, &rules, &emitter).await
-                });
-                seat
+                })
             }
             Plan::Find(key, rules) => {
                 match engine.find_now(&key, rules.max_age) {

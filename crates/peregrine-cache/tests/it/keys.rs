@@ -66,7 +66,7 @@ proptest! {
         two in proptest::collection::vec(value(), 0..5),
     ) {
         prop_assert_eq!(key(&one) == key(&two), one == two);
-        prop_assert_eq!(key(&one), key(&one.clone()));
+        prop_assert_eq!(key(&one), key(&one));
     }
 
     #[test]

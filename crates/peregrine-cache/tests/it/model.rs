@@ -126,10 +126,7 @@ fn a_leader_that_is_dropped_hands_over_without_a_new_call() {
             let end = block_on(follower.end());
             (follower, end)
         });
-        let arrives = {
-            let reply = reply.clone();
-            thread::spawn(move || reply.arrive())
-        };
+        let arrives = thread::spawn(move || reply.arrive());
         // Polled once, as somebody who is cancelled then.
         {
             let mut end = std::pin::pin!(leader.end());
