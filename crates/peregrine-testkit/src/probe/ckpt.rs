@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, hex};
 
 mod durable;
 
@@ -355,13 +355,4 @@ async fn fork(arguments: &Fork, output: &mut Output) -> Result<()> {
         "shared": upto,
         "next": next,
     }}))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

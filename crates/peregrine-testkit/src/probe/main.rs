@@ -7,6 +7,7 @@
 
 mod agent;
 mod approve;
+mod cache;
 mod chat;
 mod ckpt;
 mod failure;
@@ -47,6 +48,8 @@ enum Command {
     Chat(chat::Arguments),
     /// Run an agent with built-in tools on the request on standard input.
     Agent(agent::Arguments),
+    /// Send the requests on standard input, one a line, through a cache.
+    Cache(cache::Arguments),
     /// Write, verify, load, fork, resume and replay the journals of runs.
     #[command(subcommand)]
     Ckpt(ckpt::Command),
@@ -93,6 +96,7 @@ async fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Version(arguments) => Ok(version::run(&arguments, output).await?),
         Command::Chat(arguments) => Ok(chat::run(arguments, output).await?),
         Command::Agent(arguments) => agent::run(arguments, output).await,
+        Command::Cache(arguments) => cache::run(arguments, output).await,
         Command::Ckpt(command) => ckpt::run(command, output).await,
         Command::Limiter(arguments) => Ok(limiter::run(arguments, output).await?),
         Command::Plan(arguments) => Ok(plan::run(arguments, output).await?),

@@ -49,3 +49,13 @@ pub(crate) fn arguments_of(text: &str) -> Value {
         _ => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
     }
 }
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

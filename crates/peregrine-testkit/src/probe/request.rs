@@ -75,6 +75,24 @@ pub(crate) type Asked = (Option<String>, ChatRequest);
 ///
 /// That it cannot be read or is none.
 pub(crate) async fn read(parse: fn(Value) -> Result<Asked>) -> Result<Asked> {
+    let text = read_text().await?;
+    parse(serde_json::from_str(&text).map_err(|source| no_request(&source))?)
+}
+
+/// Reads standard input, which is the requests of `chat`, one after the other.
+///
+/// # Errors
+///
+/// That it cannot be read, or which of them is none.
+pub(crate) async fn read_lines() -> Result<Vec<Asked>> {
+    let text = read_text().await?;
+    let values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+    values
+        .map(|value| parse(value.map_err(|source| no_request(&source))?))
+        .collect()
+}
+
+async fn read_text() -> Result<String> {
     // Beside the runtime, so that the time limit holds even where nobody writes or closes standard input.
     let read = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
@@ -82,8 +100,12 @@ pub(crate) async fn read(parse: fn(Value) -> Result<Asked>) -> Result<Asked> {
             .lock()
             .take(MAX_INPUT_BYTES)
             .read_to_string(&mut text);
-        read.map_err(|source| Error::invalid_request(format!("standard input could not be read: {source}")))?;
-        parse(serde_json::from_str(&text).map_err(|source| no_request(&source))?)
+        match read {
+            Ok(_) => Ok(text),
+            Err(source) => Err(Error::invalid_request(format!(
+                "standard input could not be read: {source}"
+            ))),
+        }
     });
     read.await
         .map_err(|source| Error::layer(ErrorKind::Internal, source))?

@@ -17,6 +17,9 @@ mod hostile;
 mod probe;
 #[cfg(feature = "probe")]
 mod probe_agent;
+#[cfg(feature = "probe")]
+mod probe_cache;
+#[cfg(feature = "probe")]
 mod probe_ckpt;
 #[cfg(feature = "probe")]
 mod probe_durable;
