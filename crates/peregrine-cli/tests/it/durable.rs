@@ -14,7 +14,7 @@ use peregrine_testkit::server::{LlmServer, Reply};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::kept::{Kept, in_every_store, key, lines};
+use crate::kept::{Kept, in_every_store, key, lines, until_free};
 use crate::run::wait;
 use crate::signals::interrupt_twice;
 
@@ -356,12 +356,7 @@ async fn paying(checkpoints: Checkpoints) {
     }
     drop(run);
     // A lease in a database is given back by a task.
-    while checkpoints.runs(&scope, None, 1).await.unwrap()[0]
-        .holder
-        .is_some()
-    {
-        soon().await;
-    }
+    until_free(&checkpoints, &key(1)).await;
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use peregrine::checkpoints::{Checkpoints, Draft, Journal, Kind, Options, RunKey};
 use peregrine::core::{RunId, Scope, UnixTime};
@@ -119,6 +120,7 @@ impl Kept {
         self.with(async |checkpoints| {
             let journal = checkpoints.create(&key).await.unwrap();
             append(journal, events).await;
+            until_free(&checkpoints, &key).await;
         });
         key.run
     }
@@ -130,6 +132,7 @@ impl Kept {
             let parent = key.sibling(from);
             let (journal, _) = checkpoints.fork(&parent, at, key.run).await.unwrap();
             append(journal, events).await;
+            until_free(&checkpoints, &key).await;
         });
         key.run
     }
@@ -171,6 +174,19 @@ async fn append(mut journal: Journal, events: &[Value]) {
         journal.append_draft(&draft).await.unwrap();
     }
     journal.finish().await.unwrap();
+}
+
+/// Waits until nobody has a run. A process that another test is just starting has a copy of every open file until it is
+/// another program, and so of a lock too.
+pub(crate) async fn until_free(checkpoints: &Checkpoints, key: &RunKey) {
+    loop {
+        let runs = checkpoints.runs(&key.scope, None, 100).await.unwrap();
+        let info = runs.into_iter().find(|info| info.run == key.run).unwrap();
+        if info.holder.is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
