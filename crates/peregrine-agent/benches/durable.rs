@@ -12,11 +12,13 @@
 )]
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use futures_util::FutureExt as _;
 use peregrine_agent::{Agent, Input, Limits};
 use peregrine_checkpoints::{Checkpoints, Draft, MemoryStore, Options, RunKey, Span};
 use peregrine_core::{
@@ -64,10 +66,29 @@ async fn add(a: i64, b: i64) -> i64 {
     a + b
 }
 
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs on this thread; what waits is the store of a directory, when it opens or closes something.
 fn now<T>(future: impl Future<Output = T>) -> T {
-    future
-        .now_or_never()
-        .expect("the model, the tools and these stores do not wait")
+    thread_local! {
+        static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+    }
+    let mut future = pin!(future);
+    WAKER.with(|waker| {
+        let mut cx = Context::from_waker(waker);
+        loop {
+            match future.as_mut().poll(&mut cx) {
+                Poll::Ready(output) => return output,
+                Poll::Pending => thread::park(),
+            }
+        }
+    })
 }
 
 fn scope() -> Scope {
