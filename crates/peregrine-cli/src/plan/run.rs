@@ -189,7 +189,8 @@ impl<'c> Progress<'c> {
             } = self;
             let names: Vec<&str> = running.iter().take(NAMED).map(String::as_str).collect();
             let more = if running.len() > NAMED { ", .." } else { "" };
-            let told = format!("{ended} of {steps} steps; now {}{more}", names.join(", "));
+            let now = if names.is_empty() { "" } else { "; now " };
+            let told = format!("{ended} of {steps} steps{now}{}{more}", names.join(", "));
             self.console.working(&told);
         }
     }
