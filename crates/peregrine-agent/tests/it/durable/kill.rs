@@ -1,7 +1,7 @@
 //! `kill -9` at random moments, with tools that write to a ledger outside: no side effect happens twice, and none is lost
 //! unless the run says that it is in doubt.
 //!
-//! `PEREGRINE_KILLS` says how often (100 for directories by default, 30 for databases).
+//! `PEREGRINE_KILLS` says how often (500 for directories by default, 30 for databases).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -134,7 +134,7 @@ async fn check(uri: &str, ledger: &str, run: u64) {
 async fn no_side_effect_happens_twice_or_is_lost_in_a_directory() {
     let folder = TempDir::new().unwrap();
     let uri = format!("dir:{}", folder.path().display());
-    kill_loop(&uri, kills(100), 1, Duration::from_millis(25)).await;
+    kill_loop(&uri, kills(500), 1, Duration::from_millis(25)).await;
 }
 
 #[tokio::test]
