@@ -47,7 +47,7 @@ fn real(root: &Path, findings: &mut Findings) -> Result<()> {
         instructions: false,
         hidden: true,
     };
-    let twice = [lane.clone(), lane.clone(), lane.clone()];
+    let twice = [lane.clone(), lane.clone(), lane];
     let mut raised = 0;
     let mut last = BTreeMap::new();
     for run in 0..REAL_RUNS {
