@@ -1,6 +1,28 @@
-//! Helpers shared by the benchmarks: pinning, and percentiles over all samples.
+//! The benchmarks, and the runner that measures them.
+//!
+//! A [`Group`](bench::Group) is one operation on one input, done by several [`Variant`](bench::Variant)s: ours, the least
+//! that the work could take (a floor), what one would use instead (a rival). The runner measures one group in one process,
+//! its variants in turns, and says what it saw; `peregrine-harness` starts it, and does the rest. Each benchmark checks its
+//! effect outside the timed part, and a check that fails ends the process.
+//!
+//! `cargo xtask bench` is the way in. Benchmarks of the crates' insides are criterion's, beside the crates.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::missing_panics_doc,
+    reason = "a benchmark fails by panicking and tells its results on its standard output"
+)]
 
 use std::time::Duration;
+
+pub mod bench;
+mod fake;
+mod hand;
+pub mod runner;
+mod serve;
+mod suites;
+mod words;
 
 /// Pins this thread, and those it starts from now on, to one core, so that a caller and its test server
 /// share it and no migration disturbs the ratio. Says whether it could.
@@ -9,7 +31,6 @@ pub fn pin_to_one_core() -> bool {
     one.set(0);
     rustix::thread::sched_setaffinity(None, &one).is_ok()
 }
-
 /// All samples of one operation.
 #[derive(Debug, Clone, Default)]
 pub struct Samples(Vec<Duration>);

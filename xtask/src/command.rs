@@ -101,6 +101,14 @@ impl Cmd {
         self
     }
 
+    /// Starts it where the person stands: for a program that takes paths of theirs.
+    pub(crate) fn here(mut self) -> Self {
+        if let Ok(folder) = std::env::current_dir() {
+            self.inner.current_dir(folder);
+        }
+        self
+    }
+
     /// Does not show the line: for questions asked of a tool, not for work.
     pub(crate) fn hidden(mut self) -> Self {
         self.show = false;
@@ -127,6 +135,16 @@ impl Cmd {
             return Ok(Done::Ok);
         }
         Err(Problem::Failed(format!("`{}` ended with {status}", self.shown)))
+    }
+
+    /// Runs it with our own streams, not shown, and gives its exit status; `None` if a signal ended it.
+    pub(crate) fn status(mut self) -> Result<Option<i32>, Problem> {
+        let status = self
+            .inner
+            .stdin(Stdio::null())
+            .status()
+            .map_err(|error| self.did_not_start(&error))?;
+        Ok(status.code())
     }
 
     /// Runs it and returns its standard output; standard error stays ours unless [`Cmd::silent`].

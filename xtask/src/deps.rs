@@ -65,7 +65,12 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("peregrine-cli", &[FACADE]),
     // For development: nothing above depends on these.
     ("peregrine-testkit", &[CORE, L1, L2, L3, FACADE]),
-    ("peregrine-benches", &[CORE, L1, L2, L3, FACADE, TESTKIT]),
+    // It starts programs and reads what they say; of what they measure it knows nothing.
+    ("peregrine-harness", &[]),
+    (
+        "peregrine-benches",
+        &[CORE, L1, L2, L3, FACADE, TESTKIT, &["peregrine-harness"]],
+    ),
     ("xtask", &[]),
 ];
 
@@ -237,7 +242,7 @@ const SIZES: &[Size] = &[
 ];
 
 /// Not for users, so their size is nobody's concern.
-const UNLISTED: &[&str] = &["xtask", "peregrine-benches"];
+const UNLISTED: &[&str] = &["xtask", "peregrine-benches", "peregrine-harness"];
 
 pub(crate) fn run() -> Outcome {
     let workspace = metadata::workspace()?;

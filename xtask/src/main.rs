@@ -4,6 +4,7 @@
 //! the same name. `ci` is nothing but the other verbs in a row, so what CI checks can be run one by one by hand.
 
 mod args;
+mod bench;
 mod checks;
 mod ci;
 mod command;
@@ -42,6 +43,10 @@ The project's tasks. Usage: cargo xtask VERB [OPTIONS]
   wire [--dir DIR] [--dev]      recorded provider traffic decoded by the real clients, compared with what is expected
   peers [--litellm] [--ollama]  the real clients against llama.cpp's server (and LiteLLM's proxy; and the official Ollama
                                 client against the test server)
+  bench [--suite S] [--quick]   the benchmarks: a JSON file for each suite, a summary and an HTML report in target/bench;
+        [--against GIT_REF]     or two revisions in turns, compared; `bench --help` says more
+        [--json DIR] [--save NAME]
+  compare BASE HEAD             verdicts on two results (files, folders, saved names); `--self-test` tests the verdicts
 
 Exit status: 0 ok, 1 something failed, 2 could not run (bad usage, missing tool).
 ";
@@ -53,7 +58,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let verb = words.remove(0);
-    if matches!(verb.as_str(), "help" | "--help" | "-h") || asks_for_help(&words) {
+    // These two have more to say of themselves.
+    let helps_itself = matches!(verb.as_str(), "bench" | "compare");
+    if matches!(verb.as_str(), "help" | "--help" | "-h") || (asks_for_help(&words) && !helps_itself) {
         say!("{}", USAGE.trim_end());
         return ExitCode::SUCCESS;
     }
@@ -100,6 +107,8 @@ fn run(verb: &str, mut args: Args) -> Outcome {
             let options = fuzz::Options::from_args(args)?;
             report.step("fuzz", || fuzz::run(&options));
         }
+        // Bare output, so that tables can be piped, and no table of steps behind theirs.
+        "bench" | "compare" => return bench::run(verb, args),
         "examples" => report.step("examples", || examples::run(args)),
         "peers" => report.step("peers", || peers::run(args)),
         "wire" => {

@@ -1,0 +1,42 @@
+//! Benchmarks: `bench` runs them, `compare` judges two runs. Both are the program of `peregrine-harness`, built in the
+//! release profile and given all arguments as they are: this crate stays as quick to build as CI wants it, which builds
+//! it first.
+
+use crate::args::Args;
+use crate::command::cargo;
+use crate::report::{Done, Outcome, Problem};
+
+const PACKAGE: &str = "peregrine-harness";
+
+pub(crate) fn run(verb: &str, args: Args) -> Outcome {
+    let status = cargo(["run", "--release", "--quiet", "--package", PACKAGE, "--", verb])
+        .args(args.rest())
+        .here()
+        .status()?;
+    outcome(verb, status)
+}
+
+/// The harness has our exit statuses.
+fn outcome(verb: &str, status: Option<i32>) -> Outcome {
+    match status {
+        Some(0) => Ok(Done::Ok),
+        Some(1) => Err(Problem::Failed(format!("{verb}: something failed, see above"))),
+        Some(2) => Err(Problem::CouldNotRun(format!("{verb}, see above"))),
+        // Cargo's own failures are 101, and a signal is none.
+        status => Err(Problem::Failed(format!("{verb} ended with {status:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_of_the_harness_are_ours() {
+        assert_eq!(outcome("bench", Some(0)), Ok(Done::Ok));
+        assert!(matches!(outcome("bench", Some(1)), Err(Problem::Failed(_))));
+        assert!(matches!(outcome("bench", Some(2)), Err(Problem::CouldNotRun(_))));
+        assert!(matches!(outcome("bench", Some(101)), Err(Problem::Failed(_))));
+        assert!(matches!(outcome("bench", None), Err(Problem::Failed(_))));
+    }
+}
