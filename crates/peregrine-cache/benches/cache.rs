@@ -4,7 +4,12 @@
 //! request's bytes (`floor`); rivals of the store are `moka`, `quick_cache` and `lru` behind a mutex, with the same keys
 //! and values. Answers are asserted outside of what is measured.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "a benchmark is a program")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a benchmark is a program"
+)]
 
 use std::hint::black_box;
 use std::pin::pin;
