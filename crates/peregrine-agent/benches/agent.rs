@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt as _;
-use peregrine_agent::{Agent, Limits};
+use peregrine_agent::{Agent, Input, Limits};
 use peregrine_core::{
     ChatModel, ChatRequest, ChatResponse, Finish, Message, Messages, ModelHandle, ModelInfo, Part, Result,
     ToolCall, ToolResult, Usage,
 };
+use peregrine_interrupts::{ManualTimer, Scope};
 use peregrine_providers::wire::openai_chat::{ChatCompat, OpenAiChat};
 use peregrine_providers::wire::{ChatCodec as _, Mode, Target};
 use peregrine_signatures::Signature;
@@ -201,6 +202,10 @@ fn allocations(_: &mut Criterion) {
             drop(now(run.run(question)).unwrap())
         }),
     ];
+    let scope = Scope::root("bench", ManualTimer::new());
+    count("allocations/single_call/scope", || {
+        drop(now(direct.run(Input::from(question).with_interrupts(&scope))).unwrap())
+    });
     count("allocations/single_call/by_hand", || {
         drop(now(by_hand(&one, &tools)))
     });
@@ -229,6 +234,11 @@ fn single_call(c: &mut Criterion) {
     });
     group.bench_function("run", |b| {
         b.iter(|| now(run.run(black_box("How much is 40 + 2?"))).unwrap())
+    });
+    let scope = Scope::root("bench", ManualTimer::new());
+    group.bench_function("scope", |b| {
+        let input = || Input::from(black_box("How much is 40 + 2?")).with_interrupts(&scope);
+        b.iter(|| now(run.run(input())).unwrap());
     });
     group.bench_function("by_hand", |b| b.iter(|| now(by_hand(black_box(&model), &tools))));
     group.finish();
@@ -265,6 +275,11 @@ fn tool_loop(c: &mut Criterion) {
     assert_eq!(now(by_hand(&model, &tools)), "forty-two");
     group.bench_function("run", |b| {
         b.iter(|| now(agent.run(black_box("How much is 40 + 2?"))).unwrap())
+    });
+    let scope = Scope::root("bench", ManualTimer::new());
+    group.bench_function("scope", |b| {
+        let input = || Input::from(black_box("How much is 40 + 2?")).with_interrupts(&scope);
+        b.iter(|| now(agent.run(input())).unwrap());
     });
     group.bench_function("by_hand", |b| b.iter(|| now(by_hand(black_box(&model), &tools))));
     group.finish();

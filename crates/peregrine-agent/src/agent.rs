@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use peregrine_core::{ChatModel, ChatRequest, Message, ModelHandle, PriceTable, Sampling, Scope, Timer};
 use peregrine_signatures::{Contract, Signature};
@@ -77,6 +78,7 @@ pub(crate) struct Inner {
     pub(crate) memory: Option<Arc<dyn Memory>>,
     pub(crate) timer: Option<Arc<dyn Timer>>,
     pub(crate) direct: bool,
+    pub(crate) grace: Duration,
     /// The first thing that was set up wrongly.
     pub(crate) problem: Option<ConfigProblem>,
 }
@@ -101,6 +103,7 @@ impl Agent {
             #[cfg(not(feature = "tokio"))]
             timer: None,
             direct: true,
+            grace: Duration::from_secs(2),
             problem: None,
         }))
     }
@@ -279,6 +282,16 @@ impl Agent {
         self.change(|inner| inner.timer = Some(timer))
     }
 
+    /// How long tools that listen or have side effects, a memory that is told, and the hooks after a run have to end by
+    /// themselves when a run is stopped immediately through its [scope](Input::with_interrupts); 2 seconds unless said
+    /// otherwise. What does not is abandoned and [reported](crate::RunReport::abandoned). Zero drops everything at once.
+    ///
+    /// How long a graceful stop may take is a limit of the scope: [`Limits::with_grace`](peregrine_interrupts::Limits::with_grace).
+    #[must_use]
+    pub fn with_grace(self, grace: Duration) -> Self {
+        self.change(|inner| inner.grace = grace)
+    }
+
     /// Turns the direct path off, or on again: a run that needs neither tools nor memory nor hooks nor bounds of tokens,
     /// money or time goes straight to the model and back. What comes of it is the same either way.
     #[must_use]
@@ -317,7 +330,7 @@ impl Agent {
     /// # Cancel safety
     ///
     /// Dropping the future stops everything that is under way. To keep what was done, stop it through
-    /// [`Input::with_cancellation`].
+    /// [`Input::with_interrupts`] or [`Input::with_cancellation`].
     pub async fn run(&self, input: impl Into<Input>) -> Result<RunOutput, RunError> {
         let input = input.into();
         match self.0.is_direct(&input) {

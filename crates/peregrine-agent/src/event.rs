@@ -5,7 +5,8 @@ use peregrine_signatures::FieldPath;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::output::RunOutput;
+use crate::output::{Abandoned, RunOutput};
+use crate::run::{Interrupt, InterruptSource};
 
 /// Something that happens in a run.
 ///
@@ -101,6 +102,28 @@ pub enum RunEvent {
         call_id: String,
         /// The tool.
         name: String,
+    },
+    /// A limit of the scopes above, or of the run's budget, is nearly used up. Each of them is told of once.
+    LimitNear {
+        /// Which one, and how much of it is used, for people.
+        limit: String,
+        /// What it will stop the run as: [`TimeLimit`](InterruptSource::TimeLimit) or
+        /// [`Budget`](InterruptSource::Budget).
+        source: InterruptSource,
+        /// Which part of it is used; above 1 where one step used up the whole rest and more.
+        fraction: f64,
+    },
+    /// The run was told to stop, or to stop at once. After a graceful interrupt the step that is under way finishes.
+    Interrupted {
+        /// How, and why.
+        interrupt: Interrupt,
+    },
+    /// Something that was told to stop did not.
+    Abandoned {
+        /// The thread.
+        thread: u32,
+        /// What.
+        abandoned: Abandoned,
     },
     /// The run has its answer. The last event.
     Finished(Box<RunOutput>),

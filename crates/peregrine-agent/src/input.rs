@@ -1,9 +1,11 @@
 //! What a run begins with.
 
 use peregrine_core::{Message, Messages, RunId, Scope};
-use peregrine_tools::Cancellation;
+use peregrine_interrupts::Scope as InterruptScope;
+use peregrine_tools::{Cancellation, ToolContext};
 
 use crate::Budget;
+use crate::interrupts::ToolScope as _;
 use crate::run::Run;
 
 /// What a run begins with: what is asked, what was said before, and whose run it is.
@@ -33,6 +35,8 @@ pub struct Input {
     pub budget: Option<Budget>,
     /// Stops the run at once, and everything below it.
     pub cancellation: Cancellation,
+    /// What the run and everything below it can be stopped through, gracefully or immediately.
+    pub interrupts: Option<InterruptScope>,
 }
 
 impl Input {
@@ -79,10 +83,67 @@ impl Input {
         self
     }
 
-    /// Stops the run when this is cancelled. What was done until then is in the error.
+    /// Stops the run at once when this is cancelled. What was done until then is in the error.
     #[must_use]
     pub fn with_cancellation(mut self, cancellation: Cancellation) -> Self {
         self.cancellation = cancellation;
+        self
+    }
+
+    /// Runs below a scope, which stops the run and everything below it: by hand, by a signal, by limits on time and on
+    /// what is used (tokens, money, calls of models and tools are charged to it).
+    ///
+    /// A graceful interrupt lets the step finish that is under way; if that gives the answer, the run is complete, else
+    /// its error holds the run, which can [go on](crate::Agent::resume). An immediate interrupt drops calls of models, and
+    /// tools that can be called again; the rest is given the [grace period](crate::Agent::with_grace). A run under a scope
+    /// that is interrupted already begins nothing. Child processes and tasks that are tied to the scopes of its tools
+    /// ([`ToolScope`](crate::ToolScope)) end with the run at the latest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use peregrine_agent::{Agent, Error, Input, More};
+    /// use peregrine_interrupts::{ManualTimer, Mode, Scope};
+    /// # use peregrine_core::{ChatModel, ChatRequest, ChatResponse, ModelInfo};
+    /// # struct Clerk(ModelInfo);
+    /// # impl ChatModel for Clerk {
+    /// #     fn info(&self) -> &ModelInfo { &self.0 }
+    /// #     async fn complete(&self, _: &ChatRequest) -> peregrine_core::Result<ChatResponse> {
+    /// #         Ok(ChatResponse::text("Good morning."))
+    /// #     }
+    /// # }
+    /// # futures_util::FutureExt::now_or_never(async {
+    /// # let agent = Agent::new(Clerk(ModelInfo::new("example", "clerk")));
+    /// let server = Scope::root("server", ManualTimer::new());
+    /// server.interrupt(Mode::Graceful);
+    /// let stopped = agent.run(Input::from("Greet me.").with_interrupts(&server)).await.unwrap_err();
+    /// let Error::Interrupted(interrupt) = stopped.error() else { panic!() };
+    /// assert_eq!(interrupt.reason, "graceful interrupt of run `server`: asked to stop");
+    ///
+    /// // Later, elsewhere.
+    /// let output = agent.resume(stopped.into_run()?, More::default()).await?;
+    /// assert_eq!(output.text(), "Good morning.");
+    /// # Ok::<(), peregrine_agent::RunError>(())
+    /// # }).unwrap().unwrap();
+    /// ```
+    #[must_use]
+    pub fn with_interrupts(mut self, scope: &InterruptScope) -> Self {
+        self.interrupts = Some(scope.clone());
+        self
+    }
+
+    /// Makes it a run inside of a call of a tool: what stops the call stops the run, which is for the same owner.
+    ///
+    /// See [`ToolScope`](crate::ToolScope) for an example.
+    #[must_use]
+    pub fn within(mut self, context: &ToolContext) -> Self {
+        self.interrupts = context.interrupts().cloned();
+        if self.interrupts.is_none() {
+            self.cancellation = context.cancellation.clone();
+        }
+        if self.scope.is_none() {
+            self.scope.clone_from(&context.scope);
+        }
         self
     }
 }
@@ -111,6 +172,8 @@ pub struct Resumption {
     pub budget: Option<Budget>,
     /// Stops the run at once, and everything below it.
     pub cancellation: Cancellation,
+    /// What the run and everything below it can be stopped through, gracefully or immediately.
+    pub interrupts: Option<InterruptScope>,
 }
 
 impl Resumption {
@@ -121,10 +184,27 @@ impl Resumption {
         self
     }
 
-    /// Stops the run when this is cancelled. What was done until then is in the error.
+    /// Stops the run at once when this is cancelled. What was done until then is in the error.
     #[must_use]
     pub fn with_cancellation(mut self, cancellation: Cancellation) -> Self {
         self.cancellation = cancellation;
+        self
+    }
+
+    /// Runs below a scope; see [`Input::with_interrupts`].
+    #[must_use]
+    pub fn with_interrupts(mut self, scope: &InterruptScope) -> Self {
+        self.interrupts = Some(scope.clone());
+        self
+    }
+
+    /// Goes on inside of a call of a tool; see [`Input::within`].
+    #[must_use]
+    pub fn within(mut self, context: &ToolContext) -> Self {
+        self.interrupts = context.interrupts().cloned();
+        if self.interrupts.is_none() {
+            self.cancellation = context.cancellation.clone();
+        }
         self
     }
 }
@@ -135,6 +215,7 @@ impl From<Run> for Resumption {
             run,
             budget: None,
             cancellation: Cancellation::never(),
+            interrupts: None,
         }
     }
 }

@@ -53,8 +53,32 @@
 //! A [`Run`] is data: the conversation, the threads of the strategy, what is waited for, what was used. It is told what
 //! happened ([`run::Event`]) and says what is to be done ([`run::Effect`]); it does no I/O and knows no clock and no
 //! randomness. The driver behind [`Agent::run`] performs the effects. A run that is stopped, by
-//! [`Input::with_cancellation`] or at a bound with [`OnLimit::Pause`], comes back in its [`RunError`]; stored and restored,
-//! it goes on by [`Agent::resume`], under the same id.
+//! [`Input::with_interrupts`], [`Input::with_cancellation`] or at a bound with [`OnLimit::Pause`], comes back in its
+//! [`RunError`]; stored and restored, it goes on by [`Agent::resume`], under the same id.
+//!
+//! # Stopping
+//!
+//! A run under a scope of `peregrine-interrupts` has a scope of its own there, and each call of a model or a tool has one
+//! below it. Whatever interrupts a scope above (a handle, a signal, a limit on time or on what is used, a handler) stops
+//! the run, and [`Error::Interrupted`] says what it was ([`run::InterruptSource`]).
+//!
+//! | what is under way | graceful | immediate, at once or later |
+//! |---|---|---|
+//! | a call of a model | finishes | is dropped, and its connection closed |
+//! | a tool that reads, or may be repeated | finishes | is told and dropped |
+//! | a tool that listens to its [scope](ToolScope) or its cancellation | finishes | is told, and has the [grace period](Agent::with_grace) |
+//! | a tool with side effects | finishes | the same: so that its outcome is known |
+//! | child processes under the tool's scope | go on | are killed, with their groups, before anything is polled |
+//! | a sub-agent under the tool's scope ([`Input::within`]) | finishes its step | stops, and is waited for as its tool is |
+//! | a memory that is told; hooks after the run | finish | have the grace period |
+//! | a memory that is asked; hooks before the run | finish | are dropped |
+//! | a question to a person | is taken back | is taken back |
+//! | anything else | does not begin | does not begin |
+//!
+//! A step that finishes and is the last one completes the run. What was told and did not end is abandoned, in
+//! [`RunReport::abandoned`] and [`RunEvent::Abandoned`]. How long a graceful stop may take is said where the scope is made
+//! ([`Limits::with_grace`](peregrine_interrupts::Limits::with_grace)); without that, as long as it takes, until somebody
+//! asks again. When a run ends, however it does, everything that is left below its scope is interrupted.
 //!
 //! # Strategies
 //!
@@ -72,8 +96,8 @@
 //! # What holds
 //!
 //! - **Stopping.** Nothing is spawned. Dropping a future or a stream drops the calls to models, tools, approvers, memories
-//!   and hooks below it, and tells tools so ([`ToolContext::cancellation`](peregrine_tools::ToolContext::cancellation)). A
-//!   cancellation or a time limit ends every wait, also for hooks, people and memories.
+//!   and hooks below it, and tells tools so ([`ToolContext::cancellation`](peregrine_tools::ToolContext::cancellation)). An
+//!   interrupt, a cancellation or a time limit ends every wait, also for hooks, people and memories.
 //! - **Spending.** What a call may need is reserved before it and settled after it. A call that was begun is charged, at
 //!   least as estimated, also if it is dropped, breaks off or is refused by a guard after its answer. Only errors that say
 //!   that nothing was done give it back.
@@ -103,6 +127,7 @@ mod event;
 pub mod forms;
 mod hooks;
 mod input;
+mod interrupts;
 mod lint;
 mod memory;
 mod output;
@@ -125,9 +150,10 @@ pub use error::{ConfigProblem, Error, RunError};
 pub use event::RunEvent;
 pub use hooks::{Guard, HOOK_TIMEOUT, HookContext, Observer};
 pub use input::{Input, Resumption};
+pub use interrupts::ToolScope;
 pub use lint::{Cause, LintError, MAX_BREAKS, PromptBreak, PromptLint, lint_bodies, lint_requests};
 pub use memory::{Memory, MemoryContext, TurnMemory};
-pub use output::{CalledTool, RunOutput, RunReport, TypedOutput};
+pub use output::{Abandoned, AbandonedKind, CalledTool, RunOutput, RunReport, TypedOutput};
 pub use run::{
     Approval, BestOfN, FallbackOn, Limits, More, OnLimit, PlanAndExecute, Reflection, Run, Strategy,
 };

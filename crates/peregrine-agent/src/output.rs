@@ -1,5 +1,7 @@
 //! What a run gives back.
 
+use std::time::Duration;
+
 use peregrine_core::{ChatResponse, Cost, Messages, NanoUsd, RunId, Usage};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +67,41 @@ pub struct RunReport {
     /// How often an observer panicked or took too long.
     #[serde(default)]
     pub observer_failures: u32,
+    /// What was under way when the run was stopped, was told, and did not end by itself. Whatever it did since is not
+    /// known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub abandoned: Vec<Abandoned>,
+}
+
+/// Something that was dropped when a run under a scope was stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Abandoned {
+    /// What it was.
+    pub kind: AbandonedKind,
+    /// The tool, if it was the call of one, or a question about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The model's id of the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// How long it had since the run was first told to stop.
+    pub waited: Duration,
+}
+
+/// What was abandoned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AbandonedKind {
+    /// A call of a tool, with the hooks around it.
+    Tool,
+    /// A question to a person.
+    Approver,
+    /// A memory.
+    Memory,
+    /// The hooks before a run, or those after it.
+    Hook,
 }
 
 impl RunReport {
@@ -78,6 +115,7 @@ impl RunReport {
             cost: Cost::Priced(NanoUsd(0)),
             overshoot: Vec::new(),
             observer_failures: 0,
+            abandoned: Vec::new(),
         }
     }
 }

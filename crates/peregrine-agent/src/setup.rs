@@ -145,6 +145,7 @@ impl Inner {
             memory,
             timer: _,
             direct,
+            grace: _,
             problem,
         } = self;
         *direct
@@ -156,6 +157,7 @@ impl Inner {
             && hooks.is_empty()
             && memory.is_none()
             && input.cancellation.can_never_fire()
+            && input.interrupts.is_none()
             && problem.is_none()
             && spec.is_direct()
             && self.allowance.unknown_names(registry).next().is_none()

@@ -19,7 +19,7 @@ use clap_complete::Shell;
     max_term_width = 110
 )]
 #[command(
-    after_help = "Exit status: 0 ok, 1 failed, 2 usage, 3 found what it looks for (prompt lint), 130 interrupted."
+    after_help = "Exit status: 0 ok, 1 failed, 2 usage, 3 found what it looks for (prompt lint), 130 interrupted, 143 terminated."
 )]
 pub(crate) struct CommandLine {
     #[command(subcommand)]

@@ -15,7 +15,7 @@ use crate::files::{self, Bounds};
 use crate::interrupt::Interrupts;
 use crate::model::{self, Chosen};
 use crate::output::{Console, Verbosity};
-use crate::run::{Asking, Runner, Unanswered};
+use crate::run::{Asking, FirstSignal, Runner, Unanswered};
 use crate::view::View;
 use crate::{json, prompt};
 
@@ -35,8 +35,8 @@ pub(crate) async fn ask(args: &AskArgs, console: &mut Console) -> Result<(), Fai
         report: None,
     };
     let ended = match Interrupts::new() {
-        Ok(mut interrupts) => question.answer(console, &mut interrupts).await,
-        Err(error) => Err(Failure::io(&error)),
+        Ok(interrupts) => question.answer(console, &interrupts).await,
+        Err(failure) => Err(failure),
     };
     if let Err(failure) = &ended
         && args.json
@@ -63,7 +63,7 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    async fn answer(&mut self, console: &mut Console, interrupts: &mut Interrupts) -> Result<(), Failure> {
+    async fn answer(&mut self, console: &mut Console, interrupts: &Interrupts) -> Result<(), Failure> {
         let AskArgs {
             question,
             paths,
@@ -106,7 +106,8 @@ impl Question<'_> {
             json: *json,
             asking,
         };
-        let ended = runner.run(Input::from(asked), &mut view, interrupts).await;
+        let first = FirstSignal::Finishes;
+        let ended = runner.run(Input::from(asked), &mut view, interrupts, first).await;
         let output = match ended {
             Ok(output) => output,
             Err(Unanswered { failure, report }) => {

@@ -13,11 +13,11 @@ use tokio::sync::mpsc;
 use crate::args::ChatArgs;
 use crate::ask;
 use crate::failure::Failure;
-use crate::interrupt::Interrupts;
+use crate::interrupt::{self, Interrupts};
 use crate::model::{self, Chosen};
 use crate::output::{Console, Verbosity};
 use crate::prompt;
-use crate::run::{Asking, Runner};
+use crate::run::{Asking, FirstSignal, Runner};
 use crate::view::View;
 
 /// How long a question may be.
@@ -36,7 +36,7 @@ const HELP: &str = "/help  these lines\n/reset  forget the conversation\n/model 
 pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Failure> {
     let interactive = std::io::stdin().is_terminal();
     let tools = ask::tools(&args.paths)?;
-    let mut interrupts = Interrupts::new().map_err(|error| Failure::io(&error))?;
+    let mut interrupts = Interrupts::new()?;
     console.working("looking for a model");
     let chosen = interrupts.or(model::choose(&args.run)).await?;
     ask::announce(&chosen, console);
@@ -54,9 +54,9 @@ pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Fa
         }
         let line = tokio::select! {
             line = lines.recv() => line,
-            () = interrupts.next() => {
-                if leaving || !interactive {
-                    return Err(Failure::Interrupted);
+            interrupted = interrupts.next() => {
+                if leaving || !interactive || interrupt::leaves(&interrupted) {
+                    return Err(interrupted);
                 }
                 leaving = true;
                 console.prompt("\n(Ctrl-C again or Ctrl-D leaves)\n");
@@ -77,16 +77,17 @@ pub(crate) async fn chat(args: ChatArgs, console: &mut Console) -> Result<(), Fa
             Input::Nothing => Ok(()),
             Input::Exit => break,
             Input::Command(command, rest) => interrupts.or(chat.command(command, rest, console)).await,
-            Input::Question(question) => chat.answer(question, console, &mut interrupts).await,
+            Input::Question(question) => chat.answer(question, console, &interrupts).await,
         };
+        interrupts.renew()?;
         console.end_line()?;
         match ended {
             Ok(()) => {}
-            Err(Failure::Interrupted) if interactive => {
+            Err(failure @ Failure::Interrupted(_)) if interactive && !interrupt::leaves(&failure) => {
                 leaving = true;
                 console.note(Verbosity::Quiet, "cancelled (Ctrl-C again leaves)");
             }
-            Err(failure @ (Failure::Interrupted | Failure::BrokenPipe | Failure::Output(_))) => {
+            Err(failure @ (Failure::Interrupted(_) | Failure::BrokenPipe | Failure::Output(_))) => {
                 return Err(failure);
             }
             Err(failure) => {
@@ -130,7 +131,7 @@ impl Chat {
         &mut self,
         question: &str,
         console: &mut Console,
-        interrupts: &mut Interrupts,
+        interrupts: &Interrupts,
     ) -> Result<(), Failure> {
         let run = &self.args.run;
         let asking = match console.is_terminal() {
@@ -145,7 +146,8 @@ impl Chat {
             asking,
         };
         let input = peregrine::Input::from(&self.messages).with_user(question);
-        let ended = runner.run(input, &mut view, interrupts).await;
+        // Half an answer is no use to a conversation, and the next question is at hand.
+        let ended = runner.run(input, &mut view, interrupts, FirstSignal::Stops).await;
         let output = ended.map_err(|unanswered| unanswered.failure)?;
         let response = ask::check(output.response)?;
         if asking == Asking::Whole {

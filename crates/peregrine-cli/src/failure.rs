@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use peregrine::agent::{Error as AgentError, LimitReached, Resource};
+use peregrine::interrupts::Signal;
 use peregrine::{Error, ErrorKind, Finish};
 
 /// The status of a command that found what it looks for: nothing failed, but a script must see it.
@@ -26,8 +27,8 @@ pub(crate) enum Failure {
     BrokenPipe,
     /// Standard output could not be written.
     Output(io::Error),
-    /// Ctrl-C.
-    Interrupted,
+    /// Ctrl-C, or another signal.
+    Interrupted(Option<Signal>),
 }
 
 /// A bound that a run met.
@@ -110,7 +111,7 @@ impl Failure {
             } => ErrorKind::ContentFilter,
             Self::NoAnswer { .. } => ErrorKind::Protocol,
             Self::BrokenPipe | Self::Output(_) => ErrorKind::Internal,
-            Self::Interrupted => ErrorKind::Cancelled,
+            Self::Interrupted(_) => ErrorKind::Cancelled,
         }
     }
 
@@ -161,7 +162,9 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::BrokenPipe => ExitCode::SUCCESS,
-            Self::Interrupted => ExitCode::from(130),
+            // As a shell says it of a program that a signal ended: 128 and the number.
+            Self::Interrupted(Some(Signal::Terminate)) => ExitCode::from(143),
+            Self::Interrupted(_) => ExitCode::from(130),
             _ => ExitCode::FAILURE,
         }
     }
@@ -179,7 +182,7 @@ impl fmt::Display for Failure {
             Self::NoAnswer { finish, said } => write!(f, "the model declined (finish: {finish}): {said}"),
             Self::BrokenPipe => f.write_str("nobody reads the output"),
             Self::Output(error) => write!(f, "could not write the output: {error}"),
-            Self::Interrupted => f.write_str("interrupted"),
+            Self::Interrupted(_) => f.write_str("interrupted"),
         }
     }
 }
@@ -195,7 +198,7 @@ impl From<AgentError> for Failure {
         match error {
             AgentError::Model(error) => Self::Model(error),
             AgentError::Limit(reached) => Self::Limit(reached.into()),
-            AgentError::Interrupted(_) => Self::Interrupted,
+            AgentError::Interrupted(_) => Self::Interrupted(None),
             // Of what the command does not use: signatures, guards, memories, windows, tools that end a run.
             other => Self::internal(&other.to_string()),
         }

@@ -9,7 +9,7 @@
 //! | `model` | which model answers, and why |
 //! | `prompt` | what the model is told |
 //! | `output`, `json` | what people see, what programs see |
-//! | `interrupt`, `failure` | Ctrl-C, and what can go wrong |
+//! | `interrupt`, `failure` | Ctrl-C and SIGTERM, and what can go wrong |
 
 mod args;
 mod ask;

@@ -1,14 +1,16 @@
 //! One run of the agent: what it is made of, and how it is followed to its end.
 //!
 //! The loop itself is `peregrine::Agent`'s. Here is what the command adds: its bounds, what is shown while the run goes
-//! on, and Ctrl-C, which cancels the run so that what was done until then is still told.
+//! on, and Ctrl-C, which stops the run so that what was done until then is still told.
 
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use peregrine::agent::run::InterruptMode;
 use peregrine::agent::{RunReport, Unstreamed};
 use peregrine::core::{Middleware, Result as ModelResult};
-use peregrine::tools::{Canceller, Registry};
+use peregrine::interrupts::{Kind, Mode};
+use peregrine::tools::Registry;
 use peregrine::{
     Agent, BudgetLimits, ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Input, Limits,
     RunError, RunEvent, RunOutput, Sampling,
@@ -19,6 +21,7 @@ use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::model::Chosen;
+use crate::output::Verbosity;
 use crate::view::View;
 
 /// How many of the model's own events wait at most until they are shown.
@@ -39,6 +42,15 @@ pub(crate) enum Asking {
     Streamed,
     /// Piece by piece, and each event of the model is shown as it is.
     Watched,
+}
+
+/// What the first signal does to a run; the second stops it at once in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstSignal {
+    /// Lets it finish its step.
+    Finishes,
+    /// Stops it at once.
+    Stops,
 }
 
 /// A run without an answer.
@@ -120,23 +132,39 @@ impl Runner {
         mut self,
         input: Input,
         view: &mut View<'_>,
-        interrupts: &mut Interrupts,
+        interrupts: &Interrupts,
+        first: FirstSignal,
     ) -> Result<RunOutput, Unanswered> {
-        let canceller = Canceller::new();
-        let mut events = self
-            .agent
-            .run_stream(input.with_cancellation(canceller.cancellation()));
+        let scope = interrupts.scope().child(Kind::Other, "answer");
+        let at_once = scope.handle();
+        let _hook = (first == FirstSignal::Stops).then(|| {
+            interrupts.scope().on(Mode::Graceful, move || {
+                at_once.interrupt(Mode::Immediate);
+            })
+        });
+        let mut events = self.agent.run_stream(input.with_interrupts(&scope));
         loop {
             tokio::select! {
                 biased;
-                () = interrupts.next() => canceller.cancel(),
                 Some(event) = self.watched.recv() => view.model_event(&event)?,
                 event = events.next() => {
                     self.show_watched(view)?;
                     match event {
                         Some(Ok(RunEvent::Finished(output))) => return Ok(*output),
+                        Some(Ok(RunEvent::Interrupted { interrupt })) => {
+                            if interrupt.mode == InterruptMode::Graceful && first == FirstSignal::Finishes {
+                                let note = "this step is finished, then it stops; Ctrl-C again stops at once";
+                                view.console.note(Verbosity::Quiet, note);
+                            }
+                        }
                         Some(Ok(event)) => view.event(&event)?,
-                        Some(Err(error)) => return Err(error.into()),
+                        Some(Err(error)) => {
+                            let mut unanswered = Unanswered::from(error);
+                            if let Failure::Interrupted(_) = unanswered.failure {
+                                unanswered.failure = interrupts.failure();
+                            }
+                            return Err(unanswered);
+                        }
                         // The last event is one of the others.
                         None => return Err(Failure::internal("the run ended without an end").into()),
                     }

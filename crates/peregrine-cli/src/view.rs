@@ -50,6 +50,7 @@ impl View<'_> {
                 let note = format!("tool: {} gave {outcome}", result.name);
                 self.console.note(Verbosity::Verbose, &note);
             }
+            RunEvent::LimitNear { limit, .. } => self.console.note(Verbosity::Verbose, limit),
             _ => {}
         }
         Ok(())

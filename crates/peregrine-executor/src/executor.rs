@@ -230,6 +230,7 @@ pub struct Run<'a> {
     id: Option<String>,
     observers: Observers<'a>,
     cancel: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
+    wind_down: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
     known: Option<&'a Snapshot>,
 }
 
@@ -241,6 +242,7 @@ impl<'a> Run<'a> {
             id: None,
             observers: Observers::default(),
             cancel: None,
+            wind_down: None,
             known: None,
         }
     }
@@ -255,6 +257,49 @@ impl<'a> Run<'a> {
     /// One more who looks at it.
     pub fn observed_by(mut self, observer: &'a mut dyn Observer) -> Self {
         self.observers.add(observer);
+        self
+    }
+
+    /// Begins nothing more when this ends: what runs goes on to its own end, what has not started is cancelled, and the
+    /// report says so. With [`until`](Self::until), which still cancels what runs, these are the two ways in which a plan
+    /// stops below a scope of `peregrine-interrupts`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use peregrine_executor::{ActionInfo, Actions, Effect, Executor, Outcome, Plan, StepState, VirtualTimer};
+    /// use peregrine_interrupts::{ManualTimer, Mode, Scope};
+    /// use serde_json::json;
+    ///
+    /// let scope = Scope::root("plan", ManualTimer::new());
+    /// let handle = scope.handle();
+    /// let actions = Actions::new().with_fn("stop", ActionInfo::new(Effect::ReadOnly), move |call| {
+    ///     handle.interrupt(Mode::Graceful);
+    ///     async move {
+    ///         call.sleep(Duration::from_secs(1)).await;
+    ///         Ok(json!("finished"))
+    ///     }
+    /// });
+    /// let plan = Plan::from_json(r#"[
+    ///     {"id": "first", "action": "stop"},
+    ///     {"id": "second", "action": "stop", "depends_on": ["first"]}
+    /// ]"#)?;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let report = Executor::new(actions, VirtualTimer::new())
+    ///     .run(&plan)
+    ///     .wind_down_when(async { drop(scope.graceful().await) })
+    ///     .until(async { drop(scope.cancelled().await) })
+    ///     .await?;
+    /// assert_eq!(report.step("first").unwrap().state, StepState::Succeeded);
+    /// assert_eq!((report.step("second").unwrap().state, report.outcome), (StepState::Cancelled, Outcome::Cancelled));
+    /// # Ok::<(), peregrine_executor::PlanError>(())
+    /// # })?;
+    /// # Ok::<(), peregrine_executor::PlanError>(())
+    /// ```
+    pub fn wind_down_when(mut self, told: impl Future<Output = ()> + Send + 'a) -> Self {
+        self.wind_down = Some(Box::pin(told));
         self
     }
 
@@ -278,6 +323,7 @@ impl<'a> Run<'a> {
             id,
             observers,
             cancel,
+            wind_down,
             known,
         } = self;
         let (graph, intake) = match source {
@@ -308,6 +354,7 @@ impl<'a> Run<'a> {
             max_parallel: limits.steps,
             observers,
             cancel,
+            wind_down,
             intake,
             known,
         })?;

@@ -13,7 +13,7 @@ use crate::{Mode, Name, Unit};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A whole run, the root of a tree.
+    /// A whole run: the root of a tree, or one of several that a service stops together.
     Run,
     /// An agent that works for another one.
     Agent,

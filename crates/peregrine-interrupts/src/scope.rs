@@ -12,7 +12,7 @@ use crate::timer::Clockwork;
 use crate::tree::{Family, Node};
 use crate::{
     BudgetUse, Guard, Handle, Interrupt, Interrupted, Kind, Limits, Mode, Name, Reason, RunUntil, ScopeInfo,
-    Source, StreamUntil, Timer, Unit, WaitForInterrupt, Warnings, Watch,
+    Sleep, Source, StreamUntil, Timer, Unit, WaitForInterrupt, Warnings, Watch,
 };
 
 /// A node in the tree of what can be stopped: a run, a sub-agent, a tool, a call of a model.
@@ -156,6 +156,11 @@ impl Scope {
         info(&self.0)
     }
 
+    /// How long its tree has been there, on the clock of the tree: what [`Reason::after`] is measured by.
+    pub fn elapsed(&self) -> Duration {
+        self.0.shared().now()
+    }
+
     /// How many scopes its tree has, those counted that only live on because their limits bind others.
     pub fn tree_len(&self) -> usize {
         self.0.alive()
@@ -286,6 +291,37 @@ impl Scope {
     /// Waits for an immediate interrupt.
     pub fn cancelled(&self) -> WaitForInterrupt {
         WaitForInterrupt::new(&self.0, Mode::Immediate)
+    }
+
+    /// Sleeps, on the clock of the tree and whatever is interrupted meanwhile: for a grace period of one's own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use peregrine_interrupts::{ManualTimer, Mode, Scope};
+    ///
+    /// # use futures_util::FutureExt as _;
+    /// let timer = ManualTimer::new();
+    /// let run = Scope::root("run-1", timer.clone());
+    /// let mut grace = run.sleep(Duration::from_secs(2));
+    /// run.interrupt(Mode::Immediate);
+    /// assert!((&mut grace).now_or_never().is_none());
+    /// timer.advance(Duration::from_secs(2));
+    /// assert!(grace.now_or_never().is_some());
+    /// ```
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        let node = self.0.clone();
+        let until = self.elapsed().saturating_add(duration);
+        Box::pin(async move {
+            loop {
+                let left = until.saturating_sub(node.shared().now());
+                if left.is_zero() {
+                    return;
+                }
+                node.shared().sleep(left).await;
+            }
+        })
     }
 
     /// Warnings before limits, those of this scope and those of the scopes above that bind it.

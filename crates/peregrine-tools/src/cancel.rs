@@ -51,13 +51,17 @@ impl Canceller {
     }
 
     /// Asks everyone who holds a [`Cancellation`] of this to stop. Asking twice changes nothing.
-    pub fn cancel(&self) {
+    ///
+    /// Returns whether somebody waited for it, and is woken. Who only looks now and then is not known.
+    pub fn cancel(&self) -> bool {
         let mut waiting = self.0.waiting();
         self.0.cancelled.store(true, Ordering::Release);
         let wakers = std::mem::take(&mut waiting.wakers);
         // Not under the lock: a waker may run anything.
         drop(waiting);
+        let is_awaited = !wakers.is_empty();
         wakers.into_values().for_each(Waker::wake);
+        is_awaited
     }
 
     /// The other side.
@@ -164,7 +168,8 @@ mod tests {
         assert_eq!(shared.waiting().wakers.len(), 2);
         drop(two);
         assert_eq!(shared.waiting().wakers.len(), 1);
-        canceller.cancel();
+        assert!(canceller.cancel());
+        assert!(!canceller.cancel(), "nobody waits any more");
         assert!(one.as_mut().poll(&mut cx).is_ready());
         drop(one);
         assert!(shared.waiting().wakers.is_empty());

@@ -1,5 +1,7 @@
 //! What a tool is told about the call, beside its arguments.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
 use peregrine_core::{RunId, Scope};
@@ -23,6 +25,7 @@ pub struct ToolContext {
     pub idempotency_key: Arc<str>,
     /// Tells when the call is no longer wanted.
     pub cancellation: Cancellation,
+    extensions: Extensions,
 }
 
 impl ToolContext {
@@ -34,6 +37,7 @@ impl ToolContext {
             scope: None,
             idempotency_key: call_id.clone(),
             cancellation: Cancellation::never(),
+            extensions: Extensions::default(),
             call_id,
         }
     }
@@ -64,5 +68,42 @@ impl ToolContext {
     pub fn with_cancellation(mut self, cancellation: Cancellation) -> Self {
         self.cancellation = cancellation;
         self
+    }
+
+    /// Adds something that this crate knows nothing of, for tools that do: at most one of each type, the latest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use peregrine_tools::ToolContext;
+    ///
+    /// #[derive(Debug, PartialEq)]
+    /// struct Tenancy(u32);
+    ///
+    /// let context = ToolContext::new("call-1").with_extension(Tenancy(1)).with_extension(Tenancy(7));
+    /// assert_eq!(context.extension(), Some(&Tenancy(7)));
+    /// assert_eq!(context.extension::<String>(), None);
+    /// ```
+    #[must_use]
+    pub fn with_extension<T: Any + Send + Sync>(mut self, extension: T) -> Self {
+        self.extensions.0.retain(|known| !known.is::<T>());
+        self.extensions.0.push(Arc::new(extension));
+        self
+    }
+
+    /// What was added of this type.
+    pub fn extension<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.extensions.0.iter().find_map(|known| known.downcast_ref())
+    }
+}
+
+/// A few values of different types; none of them costs nothing.
+#[derive(Clone, Default)]
+struct Extensions(Vec<Arc<dyn Any + Send + Sync>>);
+
+impl fmt::Debug for Extensions {
+    /// Without what they are, which may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Extensions").field(&self.0.len()).finish()
     }
 }

@@ -70,7 +70,8 @@ pub trait Tool: Send + Sync + 'static {
     /// # Cancel safety
     ///
     /// Whoever calls may drop the future at any time; that is how time limits and urgent cancellation work. A tool
-    /// with something to clean up watches [`ToolContext::cancellation`], which is told first.
+    /// with something to clean up waits for [`ToolContext::cancellation`], which is told first, beside its work, and ends
+    /// with [`ToolError::Cancelled`]; agents give it a moment for that.
     async fn call(&self, context: ToolContext, arguments: Value) -> Result<ToolOutput, ToolError>;
 }
 

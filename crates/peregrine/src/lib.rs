@@ -7,6 +7,7 @@
 //! | [`providers`] | `peregrine-providers` | models over the wire, retry, record and replay, the offline model |
 //! | [`signatures`] | `peregrine-signatures` | typed contracts: structs in, structs out |
 //! | [`tools`] | `peregrine-tools` | what agents can do, and which of it they may |
+//! | [`interrupts`] | `peregrine-interrupts` | scopes that stop what runs below them: limits, signals, process groups |
 //! | [`agent`] | `peregrine-agent` | agents, runs, strategies, budgets, hooks, windows, prompt lint |
 //!
 //! # Features
@@ -14,6 +15,7 @@
 //! - `http` (default): models over HTTP: `connect`, `from_env`, every provider.
 //! - `offline` (default): a deterministic model without weights or network.
 //! - `tokio` (default): agents keep time with tokio unless they are given a timer.
+//! - `signal`, `process`: what listens to Ctrl-C and SIGTERM, and what ends child processes, in [`interrupts`] (Unix).
 //! - `full`: everything.
 //!
 //! # Examples
@@ -39,6 +41,7 @@
 
 pub use peregrine_agent as agent;
 pub use peregrine_core as core;
+pub use peregrine_interrupts as interrupts;
 pub use peregrine_providers as providers;
 
 pub mod signatures {

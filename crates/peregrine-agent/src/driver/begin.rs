@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::stream;
-use peregrine_core::{ChatModel as _, ChatResponse, Cost, ErrorKind, Message, Messages};
+use peregrine_core::{
+    ChatModel as _, ChatResponse, Cost, Effect as ToolEffect, ErrorKind, Message, Messages,
+};
+use peregrine_interrupts::{Kind, Unit};
 use peregrine_signatures::Contract;
 use peregrine_tools::{Canceller, Reason};
 
@@ -11,10 +14,13 @@ use super::Driver;
 use super::check::check;
 use super::model::{self, ModelOp};
 use super::ops::Done;
+use super::stop::Below;
 use super::tool::{AskOp, ToolOp};
 use crate::event::RunEvent;
 use crate::forms;
+use crate::interrupts::ToolInterrupts;
 use crate::memory::MemoryContext;
+use crate::output::AbandonedKind;
 use crate::run::{CallId, Event, Failure, Form, ModelCall, ToolTask, Verdict};
 
 impl Driver {
@@ -88,6 +94,8 @@ impl Driver {
             );
             (budget, estimate)
         });
+        self.charge(&Unit::MODEL_CALLS, 1);
+        let below = Below::model(self.scope_below(Kind::ModelCall, || handle.info().to_string().into()));
         let op = ModelOp {
             call,
             thread,
@@ -103,7 +111,7 @@ impl Driver {
             true => op.stream(),
             false => op.complete(),
         };
-        self.ops.push(Some(call), thread, operation, None);
+        self.ops.push(Some(call), thread, operation, below);
     }
 
     fn tell_of_model(&mut self, thread: u32, turn: u32, model: u32) {
@@ -175,6 +183,13 @@ impl Driver {
             .decide_name(&self.inner.registry, &task.tool_call.name);
         let turn = self.turns.get(&thread).copied().unwrap_or_default();
         self.tools.insert(call, task.clone());
+        self.charge(&Unit::TOOL_CALLS, 1);
+        let interrupts = self
+            .scope_below(Kind::Tool, || task.tool_call.name.clone().into())
+            .map(ToolInterrupts::new);
+        let tool = self.inner.registry.get(&task.tool_call.name);
+        let has_effect = tool.is_some_and(|tool| tool.info().effect() == ToolEffect::SideEffect);
+        let below = Below::tool(canceller.clone(), interrupts.as_ref(), has_effect);
         let is_denied = decision.reason == Reason::DeniedByName;
         let op = ToolOp {
             is_denied,
@@ -190,9 +205,10 @@ impl Driver {
             timer: self.inner.timer.clone(),
             run: self.run_id,
             scope: self.scope.clone(),
-            cancellation: canceller.cancellation(),
+            interrupts,
+            canceller,
         };
-        self.ops.push(Some(call), thread, op.call(), Some(canceller));
+        self.ops.push(Some(call), thread, op.call(), below);
     }
 
     pub(super) fn ask_person(&mut self, task: ToolTask) {
@@ -210,7 +226,8 @@ impl Driver {
             run: self.run_id,
             scope: self.scope.clone(),
         };
-        self.ops.push(Some(call), thread, op.ask(), None);
+        let below = Below::other(AbandonedKind::Approver, false);
+        self.ops.push(Some(call), thread, op.ask(), below);
     }
 
     fn memory_context(&self) -> MemoryContext {
@@ -236,7 +253,8 @@ impl Driver {
             };
             Done::of(Event::MemoryLoaded { outcome })
         };
-        self.ops.push(None, 0, Box::pin(stream::once(loaded)), None);
+        let below = Below::other(AbandonedKind::Memory, false);
+        self.ops.push(None, 0, Box::pin(stream::once(loaded)), below);
     }
 
     pub(super) fn save_memory(&mut self, messages: Vec<Arc<Message>>) {
@@ -255,7 +273,8 @@ impl Driver {
             };
             Done::of(Event::MemorySaved { failure })
         };
-        self.ops.push(None, 0, Box::pin(stream::once(saved)), None);
+        let below = Below::other(AbandonedKind::Memory, true);
+        self.ops.push(None, 0, Box::pin(stream::once(saved)), below);
     }
 }
 

@@ -7,9 +7,10 @@ use peregrine_core::{ChatResponse, Error as ModelError};
 use peregrine_signatures::{Error as SignatureError, OutputReader, Outputs as _, Signature};
 
 use super::ops::Done;
+use super::stop::Below;
 use super::{Driver, internal};
 use crate::error::{Error, RunError};
-use crate::output::{RunOutput, RunReport, TypedOutput};
+use crate::output::{AbandonedKind, RunOutput, RunReport, TypedOutput};
 use crate::run::{End, Failure};
 
 impl Driver {
@@ -69,7 +70,8 @@ impl Driver {
             let outcome = hooks.after_run(&mut response).await;
             Done::after_run(outcome.map(|()| response))
         };
-        self.ops.push(None, 0, Box::pin(stream::once(after)), None);
+        let below = Below::other(AbandonedKind::Hook, true);
+        self.ops.push(None, 0, Box::pin(stream::once(after)), below);
     }
 
     pub(super) fn complete(&mut self, response: ChatResponse) {
@@ -79,6 +81,7 @@ impl Driver {
     pub(super) fn end(&mut self, outcome: Result<ChatResponse, Error>, can_go_on: bool) {
         self.ops.clear();
         self.todo.clear();
+        self.stop = None;
         self.is_over = true;
         let mut report = std::mem::replace(&mut self.report, RunReport::new(self.run_id));
         let counts = self.run.counts();

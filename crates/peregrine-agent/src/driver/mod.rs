@@ -8,8 +8,10 @@ mod budgets;
 pub(crate) mod check;
 mod end;
 mod model;
+mod near;
 mod ops;
 mod start;
+mod stop;
 mod tool;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -34,8 +36,10 @@ use crate::run::{
 };
 use budgets::Sizes;
 pub(crate) use end::typed;
+use near::Near;
 use ops::{Done, MAX_OPS, Ops, Outcome, Read, Told};
 pub(crate) use start::{Setup, Start, run_id};
+use stop::{News, Stop as Stopping};
 
 /// A run, and all that is under way for it.
 pub(crate) struct Driver {
@@ -52,7 +56,9 @@ pub(crate) struct Driver {
     budget: Option<Budget>,
     sizes: Sizes,
     deadline: Option<(Sleep, LimitReached)>,
+    near: Near,
     cancelled: Option<Cancelled>,
+    stop: Option<Box<Stopping>>,
     hooks: Option<BoundHooks>,
     /// What was read of the answers that wait to be checked, by thread.
     reads: BTreeMap<u32, Read>,
@@ -82,6 +88,7 @@ enum Wake {
     Told(u32, Told),
     Late(LimitReached),
     Cancelled,
+    Stop(News),
     /// There is nothing to wait for.
     Stuck,
 }
@@ -134,6 +141,7 @@ impl Driver {
     }
 
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<RunEvent>> {
+        self.start_late();
         loop {
             if let Some(event) = self.out.pop_front() {
                 return Poll::Ready(Some(event));
@@ -165,6 +173,7 @@ impl Driver {
                         false => self.feed(Event::Interrupted { interrupt }),
                     }
                 }
+                Wake::Stop(news) => self.take_news(news),
                 Wake::Stuck => self.end(Err(internal("the run waits for nothing").into()), true),
             }
         }
@@ -183,6 +192,12 @@ impl Driver {
     }
 
     fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        if let Poll::Ready(wake) = self.poll_stop(cx) {
+            return Poll::Ready(wake);
+        }
+        if let Some(event) = self.poll_near(cx) {
+            return Poll::Ready(Wake::Told(0, Told::Event(event)));
+        }
         if let Some(cancelled) = &mut self.cancelled
             && Pin::new(cancelled).poll(cx).is_ready()
         {
@@ -221,17 +236,20 @@ impl Driver {
             self.model_errors.insert(thread, error);
         }
         if let Some((usage, cost)) = unread {
+            self.charge_answer(usage, cost);
             self.report.usage = self.report.usage.zip(usage).map(|(sum, usage)| sum + usage);
             self.report.cost = self.report.cost + cost;
         }
         if let Some(read) = read {
             self.reads.insert(thread, read);
         }
+        self.look_at_budget();
         match outcome {
             Outcome::AfterRun(Ok(response)) => self.complete(response),
             Outcome::AfterRun(Err(veto)) => self.end(Err(Error::Vetoed(veto)), false),
             Outcome::Event(event) => {
                 self.watch(thread, &event);
+                self.hear();
                 self.feed(event);
             }
         }
@@ -242,9 +260,13 @@ impl Driver {
         match event {
             Event::ModelAnswered {
                 outcome: Ok(response),
+                cost,
                 ..
-            } if model::ends_turn(response) => {
-                self.open.remove(&thread);
+            } => {
+                self.charge_answer(response.usage, *cost);
+                if model::ends_turn(response) {
+                    self.open.remove(&thread);
+                }
             }
             Event::ModelAnswered {
                 outcome: Err(failure),
@@ -343,7 +365,7 @@ impl Driver {
                         Stop::Limit { limit } => Error::Limit(limit),
                         Stop::InDoubt { calls } => Error::InDoubt(calls),
                     };
-                    self.end(Err(error), true);
+                    self.stand_still(error, true);
                 }
                 Effect::Finish { end } => self.finish_run(end),
             }
@@ -354,9 +376,11 @@ impl Driver {
     }
 
     fn cancel(&mut self, calls: &[CallId]) {
-        for call in calls {
-            self.ops.cancel(*call);
-            self.tools.remove(call);
+        if !self.is_resting() {
+            for call in calls {
+                self.ops.cancel(*call);
+                self.tools.remove(call);
+            }
         }
         // What was asked for and not begun yet.
         self.todo.retain(|effect| match effect {

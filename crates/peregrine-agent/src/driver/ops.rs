@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use peregrine_core::{ChatResponse, Cost, Error as ModelError, Usage};
 use peregrine_signatures::{EventReader, Violation};
-use peregrine_tools::Canceller;
 
+use super::stop::Below;
 use crate::budget::Overshoot;
 use crate::event::RunEvent;
+use crate::output::AbandonedKind;
 use crate::run::{CallId, Event, Veto};
 
 /// The most operations that are under way at a time.
@@ -80,16 +81,21 @@ struct Op {
     call: Option<CallId>,
     thread: u32,
     operation: Operation,
-    /// Told when the operation is dropped before it is done, for what it started elsewhere.
-    canceller: Option<Canceller>,
-    is_done: bool,
+    /// Dropped before the operation is, so that what that started elsewhere is told first.
+    below: Option<Below>,
+}
+
+impl Op {
+    fn done(&mut self) {
+        if let Some(below) = &mut self.below {
+            below.done();
+        }
+    }
 }
 
 impl Drop for Op {
     fn drop(&mut self) {
-        if let Some(canceller) = self.canceller.take().filter(|_| !self.is_done) {
-            canceller.cancel();
-        }
+        self.below = None;
     }
 }
 
@@ -106,19 +112,12 @@ impl Ops {
         self.ops.len()
     }
 
-    pub(super) fn push(
-        &mut self,
-        call: Option<CallId>,
-        thread: u32,
-        operation: Operation,
-        canceller: Option<Canceller>,
-    ) {
+    pub(super) fn push(&mut self, call: Option<CallId>, thread: u32, operation: Operation, below: Below) {
         self.ops.push(Op {
             call,
             thread,
             operation,
-            canceller,
-            is_done: false,
+            below: Some(below),
         });
     }
 
@@ -126,6 +125,24 @@ impl Ops {
     pub(super) fn cancel(&mut self, call: CallId) {
         self.ops.retain(|op| op.call != Some(call));
         self.first = 0;
+    }
+
+    /// Drops all but those that stay, and says what they were.
+    pub(super) fn drop_but(
+        &mut self,
+        stays: impl Fn(&Below) -> bool,
+    ) -> Vec<(Option<CallId>, u32, Option<AbandonedKind>)> {
+        let mut dropped = Vec::new();
+        self.ops.retain(|op| {
+            let stays = op.below.as_ref().is_some_and(&stays);
+            if !stays {
+                let what = op.below.as_ref().and_then(Below::what);
+                dropped.push((op.call, op.thread, what));
+            }
+            stays
+        });
+        self.first = 0;
+        dropped
     }
 
     /// The others keep their order, so that what was asked for first is begun first.
@@ -155,7 +172,7 @@ impl Ops {
                     let thread = op.thread;
                     self.first = place + 1;
                     if matches!(told, Told::Done(_)) {
-                        op.is_done = true;
+                        op.done();
                         self.remove(place);
                     }
                     return Poll::Ready((thread, told));

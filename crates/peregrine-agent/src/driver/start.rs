@@ -10,13 +10,15 @@ use peregrine_signatures::Compiled;
 use peregrine_tools::Cancellation;
 
 use super::budgets::Sizes;
+use super::near::Near;
 use super::ops::{Done, Ops};
+use super::stop::{Below, Stop};
 use super::{Driver, nothing_asked};
 use crate::agent::Inner;
 use crate::error::{ConfigProblem, Error, RunError};
 use crate::hooks::{BoundHooks, HookContext};
 use crate::input::{Input, Resumption};
-use crate::output::{CalledTool, RunReport};
+use crate::output::{AbandonedKind, CalledTool, RunReport};
 use crate::run::{Effect, Event, Form, More, Run, RunSpec};
 
 /// What a driver begins with.
@@ -81,7 +83,7 @@ impl Driver {
         if let Err(error) = inner.check() {
             return Err(start.failed(error));
         }
-        let (id, scope, parent, cancellation) = match &start {
+        let (id, scope, parent, cancellation, interrupts) = match &start {
             Start::New(input) => {
                 if input.messages.is_empty() {
                     return Err(start.failed(nothing_asked()));
@@ -94,6 +96,7 @@ impl Driver {
                     spec.template.scope.clone(),
                     input.budget.clone(),
                     input.cancellation.clone(),
+                    input.interrupts.clone(),
                 )
             }
             Start::Resumed(resumption, _) => {
@@ -101,6 +104,7 @@ impl Driver {
                     run,
                     budget,
                     cancellation,
+                    interrupts,
                 } = &**resumption;
                 if let Some(problem) = misfit(run, &inner, signature.is_some()) {
                     return Err(start.failed(Error::Config(ConfigProblem::Resume { problem })));
@@ -110,6 +114,7 @@ impl Driver {
                     run.spec().template.scope.clone(),
                     budget.clone(),
                     cancellation.clone(),
+                    interrupts.clone(),
                 )
             }
             Start::Begun(run, id, _) => (
@@ -117,6 +122,7 @@ impl Driver {
                 run.spec().template.scope.clone(),
                 None,
                 Cancellation::never(),
+                None,
             ),
         };
         let budget = match inner.budget_of_run(parent) {
@@ -152,6 +158,7 @@ impl Driver {
                 timer,
                 failures: Arc::new(AtomicU32::new(0)),
             });
+        let grace = inner.grace;
         let mut driver = Self {
             run: Run::new(spec).with_id(id),
             inner,
@@ -165,7 +172,9 @@ impl Driver {
             budget,
             sizes: Sizes::default(),
             deadline,
+            near: Near::default(),
             cancelled: (!cancellation.can_never_fire()).then(|| cancellation.cancelled()),
+            stop: interrupts.map(|above| Box::new(Stop::new(&above, id.to_string(), grace, streaming))),
             hooks,
             reads: BTreeMap::new(),
             tools: BTreeMap::new(),
@@ -179,16 +188,20 @@ impl Driver {
             result: None,
             is_over: false,
         };
-        driver.start(start);
+        driver.watch_time();
+        driver.start_now_or_late(start);
         Ok(driver)
     }
 
-    fn start(&mut self, start: Start) {
+    pub(super) fn start(&mut self, start: Start) {
         match start {
             Start::New(input) => match self.hooks.clone() {
-                None => self.feed(Event::Started {
-                    input: input.messages,
-                }),
+                None => {
+                    self.hear();
+                    self.feed(Event::Started {
+                        input: input.messages,
+                    });
+                }
                 Some(hooks) => {
                     let mut input = input.messages;
                     let begun = async move {
@@ -197,7 +210,8 @@ impl Driver {
                             Err(veto) => Event::Vetoed { call: None, veto },
                         })
                     };
-                    self.ops.push(None, 0, Box::pin(stream::once(begun)), None);
+                    let below = Below::other(AbandonedKind::Hook, false);
+                    self.ops.push(None, 0, Box::pin(stream::once(begun)), below);
                 }
             },
             Start::Resumed(resumption, more) => {
@@ -209,7 +223,7 @@ impl Driver {
                         self.open.insert(thread, turn);
                     }
                 }
-                self.feed(Event::Resumed { more });
+                self.resume(more);
             }
             Start::Begun(run, id, effects) => {
                 self.run = run.with_id(id);

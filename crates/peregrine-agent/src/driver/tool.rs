@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt as _, stream};
 use peregrine_core::{RunId, Scope, Timer, ToolCall, ToolResult};
-use peregrine_tools::{Cancellation, Registry, ToolError, ToolOutput};
+use peregrine_interrupts::{Interrupt, Mode, Source};
+use peregrine_tools::{Canceller, Registry, ToolError, ToolOutput};
 
 use crate::approve::{ApprovalRequest, Approver};
 use crate::budget::{Budget, Estimate, LimitReached, Spent};
 use crate::driver::ops::{Done, Operation};
 use crate::hooks::BoundHooks;
+use crate::interrupts::ToolInterrupts;
 use crate::run::{Approval, Event, ToolOutcome, ToolTask};
 
 /// A call of a tool, with all that it needs.
@@ -29,7 +31,8 @@ pub(super) struct ToolOp {
     pub(super) timer: Option<Arc<dyn Timer>>,
     pub(super) run: RunId,
     pub(super) scope: Option<Scope>,
-    pub(super) cancellation: Cancellation,
+    pub(super) interrupts: Option<ToolInterrupts>,
+    pub(super) canceller: Canceller,
 }
 
 /// Why a tool gave no result for the model.
@@ -113,9 +116,27 @@ impl ToolOp {
             .context()
             .with_run(self.run)
             .with_idempotency_key(format!("{}/{}", self.run, self.task.call))
-            .with_cancellation(self.cancellation.clone());
+            .with_cancellation(self.canceller.cancellation());
         context.scope.clone_from(&self.scope);
-        Ok(call.run(context, self.timer.as_deref()).await?)
+        if let Some(interrupts) = &self.interrupts {
+            context = context.with_extension(interrupts.clone());
+        }
+        let result = call.run(context, self.timer.as_deref()).await;
+        match &result {
+            Err(ToolError::Timeout { limit, .. }) => self.end_below(Source::TimeLimit { limit: *limit }),
+            Err(ToolError::Panicked { .. }) => self.end_below(Source::Dropped),
+            _ => {}
+        }
+        Ok(result?)
+    }
+
+    /// The tool did not end by itself, so what it started elsewhere is told.
+    fn end_below(&self, source: Source) {
+        self.canceller.cancel();
+        if let Some(interrupts) = &self.interrupts {
+            let interrupt = Interrupt::new(Mode::Immediate).with_source(source);
+            interrupts.scope().interrupt(interrupt);
+        }
     }
 
     fn refused(&self, reason: &str) -> Failed {

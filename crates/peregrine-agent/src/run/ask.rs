@@ -13,7 +13,8 @@ use crate::run::{CallId, Effect, End, ModelCall, Phase, Run, ToolTask};
 impl Run {
     /// Asks for everything that is needed and not asked for yet.
     pub(super) fn ask(&mut self, effects: &mut Vec<Effect>) {
-        if self.paused.is_some() {
+        // One that is told to stop before it begins takes its input first: with that it can go on.
+        if self.paused.is_some() || (self.phase == Phase::New && self.ending.is_none()) {
             return;
         }
         if self.stopping.is_none() && self.ending.is_none() {
@@ -27,6 +28,9 @@ impl Run {
                 Phase::Working => self.ask_threads(effects),
                 Phase::New | Phase::Saving { .. } | Phase::Over => {}
             }
+        }
+        if self.stopping.is_some() && self.ending.is_none() && self.phase == Phase::Working {
+            self.finish_threads(effects);
         }
         // Whoever does not wait for the memory either stops, and tells it when the run goes on.
         let leaves_memory = self.is_cut_short && self.is_saving() && self.stopping.is_some();
@@ -56,6 +60,21 @@ impl Run {
             let nothing = self.threads.iter().all(|thread| thread.needs() == Need::Nothing);
             if nothing {
                 return;
+            }
+        }
+    }
+
+    /// While the run stops: what needs nobody outside is done, so that an answer that is there still ends the run.
+    fn finish_threads(&mut self, effects: &mut Vec<Effect>) {
+        if self.is_cut_short {
+            return;
+        }
+        self.go_on_with_strategy(effects);
+        for place in 0..self.threads.len() {
+            let needs = self.threads.get(place).map(Thread::needs);
+            if self.ending.is_none() && matches!(needs, Some(Need::Check(_))) {
+                // A check reaches no bound.
+                let _ = self.ask_thread(place, effects);
             }
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::budget::LimitReached;
-use crate::run::{CallId, Failure, Interrupt, Veto};
+use crate::run::{CallId, Failure, Interrupt, Run, Veto};
 use crate::window::WindowTooSmall;
 
 /// How a run ended.
@@ -106,4 +106,19 @@ pub enum Stop {
         /// The calls.
         calls: Vec<CallId>,
     },
+}
+
+impl Run {
+    /// The first reason stands; an interrupt that is stronger than the one before says both.
+    pub(super) fn stop(&mut self, stop: Stop) {
+        match (&mut self.stopping, stop) {
+            (Some(Stop::Interrupted { interrupt }), Stop::Interrupted { interrupt: later })
+                if later.mode > interrupt.mode =>
+            {
+                *interrupt = later;
+            }
+            (Some(_), _) => {}
+            (none, stop) => *none = Some(stop),
+        }
+    }
 }

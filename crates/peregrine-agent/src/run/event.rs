@@ -225,23 +225,88 @@ pub struct Interrupt {
     pub mode: InterruptMode,
     /// Why, for people.
     pub reason: String,
+    /// What it came from, to branch on.
+    #[serde(default)]
+    pub by: InterruptSource,
+    /// What made an immediate interrupt of a graceful one, if it was one at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalated_by: Option<InterruptSource>,
 }
 
 impl Interrupt {
     /// Lets what is under way finish, and begins nothing new.
     pub fn graceful(reason: impl Into<String>) -> Self {
-        Self {
-            mode: InterruptMode::Graceful,
-            reason: reason.into(),
-        }
+        Self::new(InterruptMode::Graceful, reason.into())
     }
 
     /// Stops what is under way too.
     pub fn immediate(reason: impl Into<String>) -> Self {
+        Self::new(InterruptMode::Immediate, reason.into())
+    }
+
+    fn new(mode: InterruptMode, reason: String) -> Self {
         Self {
-            mode: InterruptMode::Immediate,
-            reason: reason.into(),
+            mode,
+            reason,
+            by: InterruptSource::User,
+            escalated_by: None,
         }
+    }
+
+    /// Says what it comes from; a [user](InterruptSource::User) unless this is said.
+    #[must_use]
+    pub const fn with_source(mut self, source: InterruptSource) -> Self {
+        self.by = source;
+        self
+    }
+}
+
+/// What an interrupt comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum InterruptSource {
+    /// Someone who holds a handle, a scope or a canceller: a person, a program.
+    #[default]
+    User,
+    /// The time of a scope was up.
+    TimeLimit,
+    /// A budget of a scope was used up.
+    Budget,
+    /// A signal of the operating system.
+    Signal,
+    /// A handler of the program's own.
+    Handler,
+    /// What was to finish gracefully did not, in the time it had.
+    Grace,
+    /// Nobody wants the result any more.
+    Dropped,
+    /// A tool that stopped in the middle of a call.
+    Tool,
+    /// Something that is not known here.
+    Other,
+}
+
+impl InterruptSource {
+    /// The word for labels and logs, as it is serialised.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::TimeLimit => "time_limit",
+            Self::Budget => "budget",
+            Self::Signal => "signal",
+            Self::Handler => "handler",
+            Self::Grace => "grace",
+            Self::Dropped => "dropped",
+            Self::Tool => "tool",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl fmt::Display for InterruptSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

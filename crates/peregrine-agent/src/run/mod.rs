@@ -34,7 +34,8 @@ use serde::{Deserialize, Serialize};
 pub use effect::{Effect, Form, ModelCall, ToolTask};
 pub use end::{End, Stop};
 pub use event::{
-    Approval, CallId, Event, Failure, Interrupt, InterruptMode, More, ToolOutcome, Verdict, Veto,
+    Approval, CallId, Event, Failure, Interrupt, InterruptMode, InterruptSource, More, ToolOutcome, Verdict,
+    Veto,
 };
 pub use spec::{FallbackOn, Limits, OnLimit, RunSpec, ToolRule};
 pub use strategy::{BestOfN, PlanAndExecute, Reflection, Strategy};
@@ -247,7 +248,10 @@ impl Run {
             return stray(event, "it is over");
         }
         if self.phase == Phase::New
-            && !matches!(event, Event::Started { .. } | Event::Vetoed { call: None, .. })
+            && !matches!(
+                event,
+                Event::Started { .. } | Event::Vetoed { call: None, .. } | Event::Interrupted { .. }
+            )
         {
             return stray(event, "it has not begun");
         }
@@ -378,7 +382,7 @@ impl Run {
             ToolOutcome::Cancelled => {
                 thread.gave_nothing(call);
                 self.stop(Stop::Interrupted {
-                    interrupt: Interrupt::graceful("a tool was cancelled"),
+                    interrupt: Interrupt::graceful("a tool was cancelled").with_source(InterruptSource::Tool),
                 });
             }
         }
@@ -438,10 +442,6 @@ impl Run {
             OnLimit::End => self.end(End::Limit { limit }),
             OnLimit::Pause => self.stop(Stop::Limit { limit }),
         }
-    }
-
-    fn stop(&mut self, stop: Stop) {
-        self.stopping.get_or_insert(stop);
     }
 
     fn is_saving(&self) -> bool {

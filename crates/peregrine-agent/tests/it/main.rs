@@ -8,6 +8,8 @@ mod budget_race;
 mod cancel;
 mod hooks;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod hundred;
 mod limits;
 mod lint;
 mod loopback;
@@ -15,6 +17,11 @@ mod machine;
 mod matrix;
 mod paths;
 mod resume;
+mod stop;
+mod stop_places;
+#[cfg(target_os = "linux")]
+mod stop_process;
+mod stop_tools;
 mod strategies;
 mod streams;
 mod support;

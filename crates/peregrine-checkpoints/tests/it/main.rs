@@ -4,6 +4,8 @@
 #![allow(clippy::print_stdout, reason = "what a long test did is worth a line")]
 
 mod child;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod cut;
 mod damage;
 mod decoding;
 #[cfg(feature = "encrypt")]

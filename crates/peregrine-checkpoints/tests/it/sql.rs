@@ -11,7 +11,7 @@ use peregrine_checkpoints::{Durability, PostgresStore};
 
 use crate::damage::key;
 #[cfg(feature = "postgres")]
-use crate::{child::Random, stores::Schema};
+use crate::{child::Random, cut::Relay, stores::Schema};
 
 fn checkpoints(store: impl Store + 'static) -> Checkpoints {
     Checkpoints::new(Arc::new(store), Options::default())
@@ -106,7 +106,7 @@ mod sqlite {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn leases_are_renewed_and_end() {
         let folder = TempDir::new().unwrap();
-        let lease = Duration::from_millis(400);
+        let lease = Duration::from_millis(1_500);
         let path = folder.path().join("runs.db");
         let of_holder = path.clone();
         let opened = async move { SqliteStore::open_with(of_holder, lease).await.unwrap() };
@@ -248,17 +248,16 @@ mod postgres {
         let Some(server) = peregrine_testkit::service::postgres() else {
             return;
         };
-        let schema = Arc::new(Schema::new(server).await);
-        let store = checkpoints(PostgresStore::connect(&schema.url()).await.unwrap());
+        let schema = Schema::new(server).await;
+        let relay = Relay::to(schema.address(), 12, 6).await;
+        let store = checkpoints(PostgresStore::connect(&schema.url_through(&relay)).await.unwrap());
         let mut journal = store.create(&key()).await.unwrap();
-        let breaker = {
-            let schema = Arc::clone(&schema);
-            // One look after the other at what is at work: what is idle is tested before it is used.
-            tokio::spawn(async move { schema.disconnect_for_ever("AND state = 'active'").await })
-        };
+        relay.set_cutting(true);
         let (mut random, mut expected, mut failures) = (Random(6), Vec::new(), 0);
-        let begun = std::time::Instant::now();
-        while (failures < 3 || expected.len() < 20) && begun.elapsed() < Duration::from_secs(60) {
+        for _ in 0..10_000 {
+            if failures >= 8 && expected.len() >= 40 {
+                break;
+            }
             let event = random.next();
             let before = loop {
                 match journal.settle().await {
@@ -304,18 +303,19 @@ mod postgres {
                 expected.push(event);
             }
         }
-        breaker.abort();
-        let _aborted = breaker.await;
+        relay.set_cutting(false);
+        let (cuts, records) = (relay.cuts(), expected.len());
         assert!(
-            failures >= 3 && expected.len() >= 20,
-            "{failures} failures, {} records",
-            expected.len()
+            failures >= 8 && records >= 40,
+            "{failures} failures, {cuts} connections cut, {records} records",
         );
+        println!("{failures} failures, {cuts} connections cut, {records} records");
+        let store = checkpoints(PostgresStore::connect(&schema.url()).await.unwrap());
         let records = store.load(&key(), Span::ALL).await.unwrap().records;
         let stored: Vec<u64> = records.iter().map(|record| record.decode().unwrap()).collect();
         assert_eq!(stored, expected);
         drop((journal, store));
-        Arc::into_inner(schema).unwrap().drop().await;
+        schema.drop().await;
     }
 
     #[tokio::test]
@@ -377,7 +377,7 @@ mod postgres {
             return;
         };
         let schema = Schema::new(server).await;
-        let lease = Duration::from_millis(400);
+        let lease = Duration::from_millis(1_500);
         let url = schema.url();
         let opened = async move { PostgresStore::connect_with(&url, lease).await.unwrap() };
         let open = async || PostgresStore::connect_with(&schema.url(), lease).await.unwrap();

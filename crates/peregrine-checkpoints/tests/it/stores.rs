@@ -84,6 +84,26 @@ impl Schema {
         )
     }
 
+    /// `host:port` of the server.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn address(&self) -> String {
+        let rest = self.server.split_once("://").unwrap().1;
+        let authority = rest.split(['/', '?']).next().unwrap();
+        let address = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, address)| address);
+        match address.rsplit_once(':') {
+            Some(_) => address.to_owned(),
+            None => format!("{address}:5432"),
+        }
+    }
+
+    /// The store in this schema, with a relay on the way.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn url_through(&self, relay: &crate::cut::Relay) -> String {
+        self.url().replacen(&self.address(), &relay.address(), 1)
+    }
+
     pub(crate) async fn execute(&self, statement: &str) -> Vec<sqlx::postgres::PgRow> {
         use sqlx::Connection as _;
         let mut connection = sqlx::PgConnection::connect(&self.server).await.unwrap();
@@ -95,26 +115,12 @@ impl Schema {
         rows
     }
 
-    fn disconnecting(&self, also: &str) -> String {
-        format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{}' {also}",
-            self.name
-        )
-    }
-
-    /// Ends the connections that the stores in this schema have, as fast as it goes, those of which `also` is true.
-    pub(crate) async fn disconnect_for_ever(&self, also: &str) {
-        use sqlx::Connection as _;
-        let mut connection = sqlx::PgConnection::connect(&self.server).await.unwrap();
-        let statement = self.disconnecting(also);
-        loop {
-            let statement = sqlx::query(sqlx::AssertSqlSafe(statement.as_str()));
-            statement.fetch_all(&mut connection).await.unwrap();
-        }
-    }
-
     pub(crate) async fn drop(self) {
-        self.execute(&self.disconnecting("")).await;
+        let disconnected = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{}'",
+            self.name
+        );
+        self.execute(&disconnected).await;
         self.execute(&format!("DROP SCHEMA {} CASCADE", self.name)).await;
     }
 }

@@ -146,12 +146,13 @@ fn ratio(of: Duration, to: Duration) -> f64 {
 
 fn outcome(state: &PlanState, unreadable: bool) -> Outcome {
     if state.stopped() == Some(&Cause::Cancelled)
-        && state.records().iter().any(|record| {
-            let checks = record.checks.iter().map(|check| check.state);
-            std::iter::once(record.state)
-                .chain(checks)
-                .any(|state| state == StepState::Cancelled)
-        })
+        && (state.is_cut()
+            || state.records().iter().any(|record| {
+                let checks = record.checks.iter().map(|check| check.state);
+                std::iter::once(record.state)
+                    .chain(checks)
+                    .any(|state| state == StepState::Cancelled)
+            }))
     {
         return Outcome::Cancelled;
     }

@@ -57,6 +57,7 @@ pub(crate) struct Driver<'a> {
     max_parallel: usize,
     observers: Observers<'a>,
     cancel: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
+    wind_down: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
     intake: Option<Intake<'a>>,
     known: Option<&'a Snapshot>,
     source_error: Option<PlanError>,
@@ -78,6 +79,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) max_parallel: usize,
     pub(crate) observers: Observers<'a>,
     pub(crate) cancel: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
+    pub(crate) wind_down: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
     pub(crate) intake: Option<Intake<'a>>,
     pub(crate) known: Option<&'a Snapshot>,
 }
@@ -96,6 +98,7 @@ impl<'a> Driver<'a> {
             max_parallel,
             mut observers,
             cancel,
+            wind_down,
             intake,
             known,
         } = parts;
@@ -109,6 +112,7 @@ impl<'a> Driver<'a> {
             max_parallel,
             observers,
             cancel,
+            wind_down,
             intake,
             known,
             source_error: None,
@@ -225,9 +229,26 @@ impl Driver<'_> {
             && cancel.as_mut().poll(context).is_ready()
         {
             self.cancel = None;
-            self.intake = None;
+            self.cut_intake();
             self.is_reaped = false;
             self.state.stop(&Cause::Cancelled, &mut self.observers, now);
+        }
+        if let Some(wind_down) = &mut self.wind_down
+            && wind_down.as_mut().poll(context).is_ready()
+        {
+            self.wind_down = None;
+            self.cut_intake();
+            if self.state.stopped().is_none() {
+                // What runs may go on.
+                self.is_reaped = true;
+                self.state.stop(&Cause::Cancelled, &mut self.observers, now);
+            }
+        }
+    }
+
+    fn cut_intake(&mut self) {
+        if self.intake.take().is_some() {
+            self.state.cut();
         }
     }
 

@@ -48,6 +48,8 @@ pub(crate) struct PlanState {
     peak_parallel: usize,
     /// Why nothing starts any more.
     pub(super) stopped: Option<Cause>,
+    /// Whether it was stopped before all of its steps were known.
+    is_cut: bool,
 }
 
 /// What is needed of a step besides its record.
@@ -68,6 +70,7 @@ impl PlanState {
             ended: 0,
             peak_parallel: 0,
             stopped: None,
+            is_cut: false,
         }
     }
 
@@ -104,6 +107,15 @@ impl PlanState {
     /// Why nothing starts any more, if that is so.
     pub(crate) fn stopped(&self) -> Option<&Cause> {
         self.stopped.as_ref()
+    }
+
+    /// Notes that more steps were to come, and will not.
+    pub(crate) fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     pub(crate) fn wakes_at(&self) -> Option<Duration> {

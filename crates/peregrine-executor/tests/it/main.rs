@@ -7,6 +7,7 @@ mod decoder;
 mod decoding;
 mod engine;
 mod failures;
+mod interrupts;
 mod makespan;
 mod parallel;
 mod plans;

@@ -14,6 +14,8 @@ mod gemini_request;
 mod hostile;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod interrupts;
 mod mangle;
 #[cfg(feature = "http")]
 mod memory;
