@@ -4,6 +4,7 @@
 //! restart, expires when it would have expired where it was made. Wall time may jump: an entry that claims to be made
 //! in the future (beyond [`SKEW_MS`]) is treated as expired, because nobody can tell how old it is.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +67,8 @@ impl Value for String {
 }
 
 /// A stored value with its times. Cheap to clone.
-#[derive(Debug)]
+///
+/// `Debug` shows the times, never the value: that is somebody's answer.
 pub struct Entry<V> {
     /// The value.
     pub value: Arc<V>,
@@ -78,6 +80,16 @@ pub struct Entry<V> {
     pub keep_until: u64,
     /// By what it can be removed beside its key.
     pub tags: Arc<[Tag]>,
+}
+
+impl<V> fmt::Debug for Entry<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("created", &self.created)
+            .field("fresh_until", &self.fresh_until)
+            .field("keep_until", &self.keep_until)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<V> Clone for Entry<V> {

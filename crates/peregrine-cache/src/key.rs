@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 /// From here on a text is hashed where it stands instead of being copied first.
-const LONG_BYTES: usize = 4 << 10;
+const LONG_BYTES: usize = 16 << 10;
 /// How many buffers a thread keeps, and how large.
 const MAX_BUFFERS: usize = 4;
 const MAX_BUFFER_BYTES: usize = 64 << 10;

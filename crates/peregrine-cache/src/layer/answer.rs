@@ -9,7 +9,7 @@ use std::fmt;
 use peregrine_core::{ChatEvent, ChatResponse, Done, Fold, RawResponse, Usage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::Map;
 
 use crate::{Error, Result, Served, Value};
 
@@ -187,10 +187,30 @@ impl Marker {
 }
 
 fn mark(metadata: &mut peregrine_core::Metadata, served: Served, age_ms: u64, usage: Option<Usage>) {
-    let mut facts = json!({"served": served.as_str(), "age_ms": age_ms});
+    let mut facts = Map::with_capacity(3);
+    facts.insert("served".to_owned(), served.as_str().into());
+    facts.insert("age_ms".to_owned(), age_ms.into());
     if let Some(usage) = usage {
-        facts["usage"] = json!(usage);
+        let Usage {
+            input_tokens,
+            cached_input_tokens,
+            cache_write_tokens,
+            output_tokens,
+            reasoning_tokens,
+        } = usage;
+        let counts = [
+            ("input_tokens", input_tokens),
+            ("cached_input_tokens", cached_input_tokens),
+            ("cache_write_tokens", cache_write_tokens),
+            ("output_tokens", output_tokens),
+            ("reasoning_tokens", reasoning_tokens),
+        ];
+        // What is not there is 0; every hit pays for what is.
+        let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+        let counts = counts.map(|(name, count)| (name.to_owned(), count.into()));
+        facts.insert("usage".to_owned(), counts.collect::<Map<_, _>>().into());
     }
+    let facts = serde_json::Value::Object(facts);
     metadata.insert(MARK.to_owned(), facts);
 }
 

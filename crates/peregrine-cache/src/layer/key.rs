@@ -9,7 +9,8 @@
 //!
 //! # Long conversations
 //!
-//! Messages are hashed in blocks that end with the message that makes a block longer than 4 KiB; each block's digest
+//! Messages are hashed in blocks that end with the message that makes a block longer than 16 KiB, which is
+//! what the widest processors hash at once; each block's digest
 //! covers the one before. Where blocks end depends on nothing but the messages, so the digest up to the last one can be
 //! remembered beside them ([`Messages::remember_prefix`]) and the next turn, or the same request again, hashes what is
 //! new. A short request is a single hash.
@@ -25,7 +26,7 @@ use serde_json::Value;
 use crate::{Key, KeyBuilder};
 
 /// Where a block of messages ends.
-const BLOCK_BYTES: usize = 4 << 10;
+const BLOCK_BYTES: usize = 16 << 10;
 /// How deep JSON in a request may be.
 const MAX_DEPTH: usize = 128;
 /// Under which number the digest of a conversation is remembered: the first bytes of "peregrine-cache".

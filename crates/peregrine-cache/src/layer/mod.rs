@@ -27,8 +27,8 @@
 //!
 //! # Performance
 //!
-//! A hit in memory takes about two microseconds for a request of 1.3 KB, of which most is the key. A miss adds some
-//! microseconds to the call, and the time of the stores that are asked.
+//! A hit in memory takes one and a half times as long as hashing the request's bytes. Of a conversation that was seen
+//! before, only what is new is hashed. A miss adds some microseconds to the call, and the time of the stores that are asked.
 
 mod answer;
 mod control;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use peregrine_cache::conformance::{self, key};
 use peregrine_cache::{DiskConfig, DiskStore, Entry, ErrorKind, Key, Lookup, Selector, Store, Tag};
-use proptest::prelude::*;
 
 const NOW: u64 = 1_000_000;
 
@@ -249,23 +248,10 @@ fn a_full_or_missing_directory_is_an_error_and_not_a_panic() {
     assert_eq!(error.kind(), ErrorKind::Config);
 }
 
-fn cases() -> u32 {
-    std::env::var("PEREGRINE_FUZZ_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(64)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases()))]
-
-    /// Whatever stands in the files, a store opens, gives out only what was put, and works on.
-    #[test]
-    fn seeded_fuzz_of_segments(
-        flips in proptest::collection::vec((0_usize..4000, any::<u8>()), 0..8),
-        cut in 0_usize..4000,
-        junk in proptest::collection::vec(any::<u8>(), 0..64),
-    ) {
+/// Whatever stands in the files, a store opens, gives out only what was put, and works on.
+#[test]
+fn seeded_fuzz_of_segments() {
+    crate::seeded_fuzz(48, |random| {
         let dir = tempfile::tempdir().unwrap();
         {
             let store = open(&dir);
@@ -275,24 +261,17 @@ proptest! {
             let file = files(&store)[0].clone();
             drop(store);
             let mut bytes = fs::read(&file).unwrap();
-            bytes.truncate(bytes.len().saturating_sub(cut / 4));
-            for (at, to) in flips {
-                if let Some(byte) = bytes.get_mut(at) {
-                    *byte = to;
-                }
-            }
-            bytes.extend(junk);
+            crate::damage(&mut bytes, random);
             fs::write(&file, bytes).unwrap();
         }
         let store = open(&dir);
         for number in 0..10 {
             if let Ok(Lookup::Hit(entry)) = Store::<String>::get_now(&store, &key("fuzz", number), NOW) {
-                prop_assert_eq!(&*entry.value, &format!("value {number}"));
+                assert_eq!(*entry.value, format!("value {number}"));
             }
         }
         put(&store, &key("fuzz", 11), "after");
         drop(store);
-        let found = get(&open(&dir), &key("fuzz", 11));
-        prop_assert_eq!(found.as_deref(), Some("after"));
-    }
+        assert_eq!(get(&open(&dir), &key("fuzz", 11)).as_deref(), Some("after"));
+    });
 }

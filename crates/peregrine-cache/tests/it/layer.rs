@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use peregrine_cache::{
     CacheControl as _, CacheLayer, CachedModel, Control, DiskConfig, DiskStore, MemoryConfig, MemoryStore,
-    Mode, Partition, Selector, Served, Settings, StoredAnswer, Tag, Ttl,
+    Mode, Partition, Selector, Served, Settings, StoredAnswer, Tag, Ttl, Value as _,
 };
 use peregrine_core::{
     ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Done, Effect, Error, ErrorKind, Finish,
@@ -531,4 +531,66 @@ async fn a_stream_whose_provider_says_no_usage_is_known_to_cost_nothing_when_rep
     assert_eq!(replayed.usage, Some(Usage::default()));
     assert_eq!(replayed, cached.complete(&request()).await.unwrap());
     assert_eq!(cached.cache().stats().unpriced, 2);
+}
+
+/// Keeps the stored forms of what is put.
+#[derive(Debug, Default)]
+struct Capture(std::sync::Mutex<Vec<Vec<u8>>>);
+
+#[async_trait::async_trait]
+impl peregrine_cache::Store<StoredAnswer> for Capture {
+    fn get_now(
+        &self,
+        _: &peregrine_cache::Key,
+        _: u64,
+    ) -> peregrine_cache::Result<peregrine_cache::Lookup<StoredAnswer>> {
+        Ok(peregrine_cache::Lookup::Miss)
+    }
+
+    async fn get(
+        &self,
+        _: &peregrine_cache::Key,
+        _: u64,
+    ) -> peregrine_cache::Result<Option<peregrine_cache::Entry<StoredAnswer>>> {
+        Ok(None)
+    }
+
+    async fn put(
+        &self,
+        _: &peregrine_cache::Key,
+        entry: &peregrine_cache::Entry<StoredAnswer>,
+        _: u64,
+    ) -> peregrine_cache::Result<bool> {
+        self.0.lock().unwrap().push(entry.value.encode()?);
+        Ok(true)
+    }
+
+    async fn remove(&self, _: &Selector) -> peregrine_cache::Result<u64> {
+        Ok(0)
+    }
+
+    fn status(&self) -> peregrine_cache::StoreStatus {
+        peregrine_cache::StoreStatus::new("capture")
+    }
+}
+
+#[tokio::test]
+async fn seeded_fuzz_of_stored_answers() {
+    let store = Arc::new(Capture::default());
+    let cached = Gated::new(100).layered(CacheLayer::new(Settings::new().with_store(store.clone())));
+    cached.complete(&request()).await.unwrap();
+    all(cached.stream(&request()).await.unwrap()).await;
+    let forms = store.0.lock().unwrap().clone();
+    assert_eq!(forms.len(), 2);
+    for form in &forms {
+        let decoded = StoredAnswer::decode(form).unwrap();
+        assert_eq!(decoded.encode().unwrap(), *form, "the same bytes again");
+    }
+    crate::seeded_fuzz(2_000, |random| {
+        let mut bytes = forms[random(2)].clone();
+        crate::damage(&mut bytes, random);
+        if let Err(error) = StoredAnswer::decode(&bytes) {
+            assert_eq!(error.kind(), peregrine_cache::ErrorKind::Corrupt);
+        }
+    });
 }

@@ -218,7 +218,7 @@ proptest! {
     /// Long conversations are hashed in blocks and remembered: that is never seen in a key.
     #[test]
     fn a_remembered_conversation_has_the_key_of_a_new_one(
-        sizes in proptest::collection::vec(0_usize..6000, 1..20),
+        sizes in proptest::collection::vec(0_usize..20_000, 1..12),
         cut in 0_usize..20,
     ) {
         let message = |(at, size): (usize, &usize)| Message::user(format!("{at}{}", "x".repeat(*size)));
@@ -240,8 +240,8 @@ proptest! {
     /// However messages are split, different conversations have different keys.
     #[test]
     fn different_conversations_never_collide(
-        one in proptest::collection::vec(("[us]", "[ab]{0,3}", 0_usize..5000), 0..5),
-        two in proptest::collection::vec(("[us]", "[ab]{0,3}", 0_usize..5000), 0..5),
+        one in proptest::collection::vec(("[us]", "[ab]{0,3}", 0_usize..30_000), 0..5),
+        two in proptest::collection::vec(("[us]", "[ab]{0,3}", 0_usize..30_000), 0..5),
     ) {
         let request = |turns: &[(String, String, usize)]| {
             let messages: Vec<_> = turns
