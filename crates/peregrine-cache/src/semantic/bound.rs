@@ -9,7 +9,7 @@
 //! wrong answer, whatever the curve. A prompt of which little is known is nearly always asked anew, and learned from.
 
 /// Places of the curve, and how steep it may be.
-const PLACES: usize = 25;
+const PLACES: usize = 37;
 const STEEPNESSES: [f64; 6] = [4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 /// Half the 99th percentile of chi-squared with two degrees of freedom: what is less likely than the best curve by more
 /// than this factor (as a logarithm) is excluded.
@@ -78,10 +78,11 @@ impl Trust {
     }
 }
 
-/// Place and steepness of each curve; places lie from 0.4 to 1, where embeddings of related texts lie.
+/// Place and steepness of each curve; places lie from 0.4, where embeddings of related texts begin, to beyond 1, because a
+/// prompt may be right for none but itself, however similar the others are.
 fn curves() -> impl Iterator<Item = (f64, f64)> {
     (0..PLACES).flat_map(|place| {
-        let place = 0.4 + 0.6 * place as f64 / (PLACES - 1) as f64;
+        let place = 0.4 + 0.9 * place as f64 / (PLACES - 1) as f64;
         STEEPNESSES.iter().map(move |steepness| (place, *steepness))
     })
 }
