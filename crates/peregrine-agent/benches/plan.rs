@@ -15,7 +15,9 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt as _;
 use peregrine_agent::{Agent, Dataflow, Limits, PlanAndExecute, Strategy};
-use peregrine_core::{ChatModel, ChatRequest, ChatResponse, Finish, ModelInfo, Part, Result, Role, ToolCall};
+use peregrine_core::{
+    ChatModel, ChatRequest, ChatResponse, Finish, Message, ModelInfo, Part, Result, Role, ToolCall,
+};
 use peregrine_executor::{ActionInfo, Actions, Effect, Executor, Plan, VirtualTimer};
 use peregrine_tools::tool;
 use serde_json::{Value, json};
@@ -65,9 +67,10 @@ impl ChatModel for Fake {
     }
 
     async fn complete(&self, request: &ChatRequest) -> Result<ChatResponse> {
-        let mut messages = request.messages.iter();
-        let is_first =
-            !messages.any(|message| message.role == Role::Tool || message.text().contains("found out by"));
+        let is_new = |message: &Message| {
+            message.role == Role::User && !message.text().ends_with("Now do what was asked.")
+        };
+        let is_first = request.messages.last().is_some_and(is_new);
         Ok(match is_first {
             true => self.first.clone(),
             false => ChatResponse::text("done"),

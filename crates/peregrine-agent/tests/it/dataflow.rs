@@ -452,6 +452,11 @@ async fn side_effects_are_asked_about_with_their_real_arguments_and_follow_the_p
         .unwrap();
     assert_eq!((log.of("send").len(), &facts(&output)["failed"]), (2, &json!(1)));
     assert!(
+        output.text().contains("(failed)") && output.text().contains("not to them"),
+        "whoever answers knows: {}",
+        output.text()
+    );
+    assert!(
         model
             .requests()
             .iter()

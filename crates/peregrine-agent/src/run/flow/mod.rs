@@ -309,7 +309,9 @@ impl Run {
             return Next::Over;
         }
         if steps.is_empty() {
-            let told = (!flow.kept.is_empty()).then(|| flow.results());
+            // Also of what failed: whoever answers must not take it for done.
+            let has_tried = !flow.kept.is_empty() || !flow.failed.is_empty();
+            let told = has_tried.then(|| flow.results());
             self.answer(flow, told);
             return Next::Again;
         }

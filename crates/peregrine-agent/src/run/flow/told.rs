@@ -37,7 +37,7 @@ impl Flow {
             .iter()
             .map(|FailedStep { what, problem }| format!("- {what} (failed): {problem}"));
         format!(
-            "This was found out by steps that are done:\n{}\n\nNow do what was asked.",
+            "This came of the steps that were taken:\n{}\n\nNow do what was asked.",
             lines(kept.chain(failed))
         )
     }
