@@ -7,7 +7,7 @@
 //!
 //! Which similarity is enough is not one number. Each stored prompt has its own [`Trust`], learned from feedback: when it
 //! decides to ask anew although there is a candidate, the new answer shows whether the candidate would have been right
-//! (as a [judge](Semantic::with_judge) sees it), and [`feedback`](Semantic::feedback) takes what a person or a program
+//! (as a judge sees it), and [`feedback`](Semantic::feedback) takes what a person or a program
 //! found out later. In shadow mode it looks, learns and counts, and never answers.
 
 mod bound;

@@ -58,6 +58,7 @@ impl peregrine_cache::Clock for Time {
 
 /// Runs a test on seeded random input: as many cases as `PEREGRINE_FUZZ_CASES` says, from `PEREGRINE_FUZZ_SEED` on. The seed
 /// of a case that fails is printed.
+#[allow(clippy::print_stderr, reason = "whoever sees it fail needs the seed")]
 fn seeded_fuzz(cases: u64, case: impl Fn(&mut dyn FnMut(usize) -> usize)) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = number("PEREGRINE_FUZZ_SEED").unwrap_or(1);
