@@ -1,4 +1,6 @@
 //! The layer: what a hit looks like, calls and streams that share one, and what is left alone.
+//!
+//! Long because every way of asking meets every mode, and they share one model that can be held up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
