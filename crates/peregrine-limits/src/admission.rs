@@ -4,6 +4,8 @@
 //! where it ends.
 
 use crate::bucket::Bucket;
+#[cfg(feature = "redis")]
+use crate::bucket::MAX_AMOUNT;
 use crate::config::{Limits, nanos};
 use crate::error::{Error, Quantity};
 use crate::learn::Learner;
@@ -17,6 +19,12 @@ const FIRST_PAUSE: u64 = SECOND / 2;
 /// How long the first request after a pause is watched before others follow, at least and at most: twice as long as
 /// refusals take.
 const TRIAL: (u64, u64) = (SECOND / 20, 2 * SECOND);
+
+/// No usage that is reported counts for more than so many minutes: nothing that a provider says stops everybody for good.
+const MOST_OWED: u64 = 10;
+/// For how long a limit that was announced is a reason to refuse what is larger, if nobody announces it again. What is let
+/// through then finds out.
+const ANNOUNCED_FOR: u64 = 10 * MINUTE;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +51,8 @@ pub(crate) enum Outcome {
     Rejected,
     /// The request never reached the provider.
     NotSent,
+    /// The provider refused it for a reason of its own, before any work.
+    Declined,
     /// Nobody knows: what was reserved counts as used.
     Unknown,
 }
@@ -67,6 +77,8 @@ struct Rate {
     learner: Option<Learner>,
     /// More than this is never granted.
     most: u64,
+    /// The limit that the provider announced, and until when it is believed that more is never granted.
+    announced: Option<(u64, u64)>,
 }
 
 /// After a pause one request goes ahead.
@@ -94,11 +106,15 @@ impl Admission {
         }
     }
 
-    /// Starts with nothing to use at once.
+    /// Stands in for `whole`, of which its own limits are a part: starts with nothing to use at once, and refuses nothing
+    /// that the whole would let through.
     #[cfg(feature = "redis")]
-    pub(crate) fn emptied(mut self) -> Self {
-        for rate in self.rates.iter_mut().flatten() {
-            rate.bucket.lower_to(0);
+    pub(crate) fn standing_in_for(mut self, whole: &Limits) -> Self {
+        for (quantity, rate) in Quantity::ALL.into_iter().zip(&mut self.rates) {
+            if let Some(rate) = rate {
+                rate.bucket.lower_to(0);
+                rate.most = whole.most(quantity);
+            }
         }
         self
     }
@@ -133,6 +149,7 @@ impl Admission {
     )]
     pub(crate) fn finish(&mut self, now: u64, grant: Grant, outcome: Outcome, signals: &Signals) {
         let Grant { tokens, at, used } = grant;
+        let paused_until = self.paused_until;
         self.in_flight = self.in_flight.saturating_sub(1);
         for rate in self.rates.iter_mut().flatten() {
             rate.bucket.refill(now);
@@ -140,12 +157,15 @@ impl Admission {
         let [requests, of_tokens] = &mut self.rates;
         match outcome {
             Outcome::Used(really) => {
+                let mut really = really;
                 if let Some(rate) = of_tokens {
+                    let owed = rate.most.saturating_mul(MOST_OWED);
+                    really = really.min(owed.max(tokens));
                     if let Some(learner) = &mut rate.learner {
                         learner.corrected(at, really as f64 - tokens as f64);
                     }
                     match really.checked_sub(tokens) {
-                        Some(more) => rate.bucket.take(more),
+                        Some(more) => rate.bucket.owe(more, owed),
                         None => rate.bucket.give(tokens - really),
                     }
                 }
@@ -170,18 +190,26 @@ impl Admission {
                     self.trial = Trial::Due;
                 }
             }
+            // It counts as a request, and shows that the provider takes requests.
+            Outcome::Declined => {
+                if let Some(rate) = of_tokens {
+                    rate.bucket.give(tokens);
+                    if let Some(learner) = &mut rate.learner {
+                        learner.corrected(at, -(tokens as f64));
+                    }
+                }
+                self.tried(at);
+            }
             Outcome::Unknown => {}
         }
         self.hear(now, at, signals);
         if outcome == Outcome::Rejected {
-            self.rejected(now, at, tokens, signals);
+            self.rejected(now, at, tokens, signals, paused_until);
         }
     }
 
     fn succeeded(&mut self, now: u64, at: u64, tokens: u64, used: [bool; 2]) {
-        if matches!(self.trial, Trial::Sent { at: trial } if trial <= at) {
-            self.trial = Trial::None;
-        }
+        self.tried(at);
         self.mean_tokens += (tokens as f64 - self.mean_tokens) / 64.0;
         let mean = self.mean_tokens.max(1.0);
         for quantity in Quantity::ALL {
@@ -202,10 +230,18 @@ impl Admission {
         }
     }
 
-    fn rejected(&mut self, now: u64, at: u64, tokens: u64, signals: &Signals) {
+    /// The provider took what was let through at `at`: if that was after the pause, others may follow.
+    fn tried(&mut self, at: u64) {
+        if matches!(self.trial, Trial::Sent { at: trial } if trial <= at) {
+            self.trial = Trial::None;
+        }
+    }
+
+    /// `paused_until` is what was known before this answer.
+    fn rejected(&mut self, now: u64, at: u64, tokens: u64, signals: &Signals, paused_until: u64) {
         let took = now.saturating_sub(at).min(TRIAL.1);
         self.refusal = took.max(self.refusal - self.refusal / 8);
-        let culprit = self.culprit(signals);
+        let culprit = self.culprit(signals, now);
         let amounts = [1, tokens];
         let mut in_a_row = None;
         let mut learns = false;
@@ -228,7 +264,7 @@ impl Admission {
             }
         }
         // One that was sent before the pause began says nothing new.
-        let news = in_a_row.is_some() || !learns && at >= self.paused_until;
+        let news = in_a_row.is_some() || !learns && at >= paused_until;
         if news && signals.retry_after.is_none() {
             let pause = Self::pause_after(in_a_row.unwrap_or(1), &self.limits);
             self.pause(now.saturating_add(pause));
@@ -244,24 +280,29 @@ impl Admission {
         doubled.min(nanos(limits.max_pause)).min(MINUTE / 2)
     }
 
-    /// Which limit a 429 is about: the one that has nothing left by the provider's own account, else the one that we use
-    /// most of.
-    fn culprit(&self, signals: &Signals) -> Option<Quantity> {
+    /// Which limit a 429 is about: the one that has nothing left by the provider's own account, else the one that we used
+    /// most of in the last minute.
+    fn culprit(&mut self, signals: &Signals, now: u64) -> Option<Quantity> {
         let told = Quantity::ALL.into_iter().find(|quantity| {
             let window = signals.window(*quantity);
             window.is_some_and(|window| window.remaining == Some(0))
         });
-        let limited = Quantity::ALL
-            .into_iter()
-            .filter_map(|quantity| Some((quantity, self.rates[quantity as usize].as_ref()?)));
-        told.filter(|quantity| self.rates[*quantity as usize].is_some())
-            .or_else(|| {
-                limited
-                    .min_by(|(_, one), (_, other)| {
-                        one.bucket.share_left().total_cmp(&other.bucket.share_left())
-                    })
-                    .map(|(quantity, _)| quantity)
+        let mut use_of = |quantity: Quantity| {
+            let rate = self.rates[quantity as usize].as_mut()?;
+            Some(match &mut rate.learner {
+                Some(learner) => learner.in_use(now),
+                None => 1.0 - rate.bucket.share_left(),
             })
+        };
+        let [requests, tokens] = Quantity::ALL.map(&mut use_of);
+        let most = match (requests, tokens) {
+            (Some(requests), Some(tokens)) if requests > tokens => Some(Quantity::Requests),
+            (_, Some(_)) => Some(Quantity::Tokens),
+            (Some(_), None) => Some(Quantity::Requests),
+            (None, None) => None,
+        };
+        told.filter(|quantity| self.rates[*quantity as usize].is_some())
+            .or(most)
     }
 
     fn hear_window(&mut self, now: u64, at: u64, quantity: Quantity, window: &Window) {
@@ -275,9 +316,8 @@ impl Admission {
         };
         rate.bucket.refill(now);
         if let (Some(limit), Some(learner)) = (limit.filter(|limit| *limit > 0), &mut rate.learner) {
-            rate.most = rate.most.min(limit.max(1));
+            rate.announced = Some((limit, now.saturating_add(ANNOUNCED_FOR)));
             if learner.announced(limit) {
-                rate.most = self.limits.most(quantity).min(limit.max(1));
                 rate.follow(&self.limits, now);
             }
         }
@@ -316,7 +356,16 @@ impl Rate {
             bucket: Bucket::new(rate, limits.capacity(rate) >> halvings, now),
             learner,
             most: limits.most(quantity),
+            announced: None,
         })
+    }
+
+    /// More than this is not granted now.
+    fn most(&self, now: u64) -> u64 {
+        match self.announced {
+            Some((limit, until)) if now < until => self.most.min(limit),
+            _ => self.most,
+        }
     }
 
     fn follow(&mut self, limits: &Limits, now: u64) {
@@ -342,6 +391,13 @@ impl Limits {
             Some(learning) => limit.max((limit as f64 * learning.ceiling) as u64),
             None => limit,
         }
+    }
+
+    /// The most that is owed of what is limited.
+    #[cfg(feature = "redis")]
+    pub(crate) fn most_owed(&self, quantity: Quantity) -> Option<u64> {
+        self.per_minute(quantity)?;
+        Some(self.most(quantity).saturating_mul(MOST_OWED).min(MAX_AMOUNT))
     }
 
     /// Rate and capacity to begin with, in thousandths.
@@ -377,9 +433,9 @@ impl Policy for Admission {
         let Ask { tokens } = *ask;
         for (quantity, asked) in [(Quantity::Requests, 1), (Quantity::Tokens, tokens)] {
             if let Some(rate) = &self.rates[quantity as usize]
-                && asked > rate.most
+                && asked > rate.most(now)
             {
-                let limit = rate.most;
+                let limit = rate.most(now);
                 return Decision::Refuse(Error::TooLarge {
                     quantity,
                     asked,

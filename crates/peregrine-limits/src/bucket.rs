@@ -79,6 +79,12 @@ impl Bucket {
         self.level = (self.level - scaled(amount)).max(floor);
     }
 
+    /// Takes `amount` that was used already, but never into a debt of more than `most` that was not there before.
+    pub(crate) fn owe(&mut self, amount: u64, most: u64) {
+        let floor = self.level.min(-scaled(most));
+        self.level = (self.level - scaled(amount)).max(floor);
+    }
+
     /// Gives `amount` back.
     pub(crate) fn give(&mut self, amount: u64) {
         self.level = (self.level + scaled(amount)).min(self.full());
@@ -160,6 +166,18 @@ mod tests {
         let mut slow = Bucket::new(0, 0, 0);
         slow.take(u64::MAX);
         assert_eq!(slow.ready_at(1), u64::MAX);
+    }
+
+    #[test]
+    fn a_debt_has_an_end() {
+        let mut bucket = Bucket::new(60_000, 10_000, 0);
+        for _ in 0..100 {
+            bucket.owe(u64::MAX, 600);
+        }
+        assert_eq!(bucket.ready_at(1), 601 * SECOND);
+        bucket.take(5);
+        bucket.owe(1, 600);
+        assert_eq!(bucket.ready_at(1), 606 * SECOND, "a debt that is there stays");
     }
 
     proptest! {

@@ -33,14 +33,16 @@ pub struct Limits {
     /// The share of the limits that is used, in (0, 1]. 0.9.
     pub margin: f64,
     /// How much may be used at once after a rest, as time of the rate; at least one request always may. `None` is the
-    /// part of a minute that the margin leaves (6 s), so that no minute has more than the limit, wherever it begins;
-    /// but never less than a second.
+    /// part of a minute that the margin leaves (6 s), so that no minute has more than the limit, wherever it begins, as long
+    /// as no single request is larger than that; but never less than a second. A larger request is let through when the
+    /// whole burst is there, and what follows it pays for it.
     pub burst: Option<Duration>,
     /// How many requests may wait, those of all tenants together. 10,000.
     pub max_waiting: usize,
     /// The longest that a provider's wish to wait is kept. 2 min.
     pub max_pause: Duration,
-    /// Whether and how far the limits follow what the provider says and does. `None`: only its wishes to wait are kept.
+    /// Whether and how far the limits follow what the provider says and does. `None`: its wishes to wait are kept, and
+    /// when it says that less is left than seems to be, that is believed; the rates stay.
     pub learning: Option<Learning>,
 }
 

@@ -32,7 +32,10 @@ const CUTS: [(f64, f64); 4] = [(0.985, 0.95), (0.985, 0.85), (0.97, 0.7), (0.95,
 /// it would otherwise fall into a minute that is full.
 const OF_ANNOUNCED: f64 = 0.99;
 /// How many answers an epoch has for each 429 that is tolerated, by how many of the tolerated ones have been saved up.
-const ANSWERS: [(f64, f64); 3] = [(3.0, 1.6), (0.0, 2.2), (f64::NEG_INFINITY, 3.0)];
+const ANSWERS: [(f64, f64); 4] = [(3.0, 1.6), (0.0, 2.2), (-3.0, 3.0), (f64::NEG_INFINITY, 5.0)];
+/// The share of the tolerated 429s that is aimed at: meeting a limit costs one or more at a time, and what is saved up in the
+/// beginning is spent too.
+const AIMED_AT: f64 = 0.85;
 /// How many tolerated 429s are saved up at most, and how many are owed at most.
 const MAX_SAVED: f64 = 10.0;
 /// A measure of less than this many seconds says nothing.
@@ -111,6 +114,12 @@ impl Learner {
         self.trail.add(now, amount as f64);
     }
 
+    /// How much of what the rate gives was let through of late, as a share.
+    pub(crate) fn in_use(&mut self, now: u64) -> f64 {
+        let (sum, seconds) = self.trail.last_minute(now);
+        sum * 60.0 / (self.rate * seconds.max(1) as f64)
+    }
+
     /// What was let through at `sent` was `more` than it seemed, or less.
     pub(crate) fn corrected(&mut self, sent: u64, more: f64) {
         self.trail.add(sent, more);
@@ -119,7 +128,7 @@ impl Learner {
     /// An answer succeeded that was let through at `sent`. `per_minute` is how many such requests the rate makes in a
     /// minute, `used` whether the limit is what held it back. Says whether the rate changed.
     pub(crate) fn succeeded(&mut self, sent: u64, per_minute: f64, used: bool) -> bool {
-        self.saved = (self.saved + self.rejections).min(MAX_SAVED);
+        self.saved = (self.saved + self.rejections * AIMED_AT).min(MAX_SAVED);
         if self.cut_at.is_some_and(|cut| sent <= cut) {
             return false;
         }
@@ -235,13 +244,20 @@ impl Learner {
         )
     }
 
-    /// Takes over what was stored. What is no such text changes nothing.
-    pub(crate) fn restore(&mut self, stored: &str) {
+    /// Takes over what was stored. What is no such text changes nothing; and where it is from later than `now`, because the
+    /// clock was set back, its times are forgotten.
+    pub(crate) fn restore(&mut self, stored: &str, now: u64) {
         // Bounded, as everything from outside.
         if stored.len() <= 4_096
             && let Some(restored) = self.restored(stored)
         {
             *self = restored;
+            // What the processes take for the time of the server differs a little.
+            let later = now.saturating_add(2_000_000_000);
+            self.cut_at = self.cut_at.filter(|cut| *cut <= later);
+            if self.trail.is_after(later) {
+                self.trail = Trail::new(now);
+            }
         }
     }
 
@@ -346,7 +362,7 @@ mod tests {
         one.rejected(6 * SECOND, 1, 7 * SECOND);
         one.announced(500);
         let mut other = learner();
-        other.restore(&one.store());
+        other.restore(&one.store(), 7 * SECOND);
         assert_eq!(other.store(), one.store());
         for nonsense in [
             "",
@@ -354,8 +370,17 @@ mod tests {
             "NaN NaN NaN NaN 0 - 0 0 - 0 0 0",
             &"9 ".repeat(5_000),
         ] {
-            other.restore(nonsense);
+            other.restore(nonsense, 7 * SECOND);
             assert_eq!(other.store(), one.store(), "{nonsense}");
         }
+        // The clock was set back by an hour: what is learned stays, the times do not.
+        let mut later = learner();
+        later.rejected(3_600 * SECOND, 1, 3_601 * SECOND);
+        other.restore(&later.store(), SECOND);
+        assert_eq!(other.rate_milli(), later.rate_milli());
+        assert!(
+            other.rejected(2 * SECOND, 1, 3 * SECOND).is_some(),
+            "it still learns"
+        );
     }
 }

@@ -31,8 +31,9 @@
 //!
 //! # What holds
 //!
-//! - **In any span of time** no more is let through than the burst and what the rate gives, in exact integers. A clock that
-//!   goes back changes nothing. With the default burst no minute has more than the limit, wherever it begins.
+//! - **In any span of time** no more is let through than the burst (or one request that is larger than it) and what the
+//!   rate gives, in exact integers. A clock that goes back changes nothing. With the default burst no minute has more than
+//!   the limit, wherever it begins, as long as no single request is larger than the burst.
 //! - **Fair.** Tenants that wait take turns by what their requests cost, whatever their number and size; within a tenant
 //!   first come, first served. Nobody passes somebody who waits.
 //! - **No wait without an end.** More than a minute has is [`Error::TooLarge`] at once. The queue is bounded.
@@ -53,7 +54,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `tokio` | [`TokioTimer`](struct.TokioTimer.html) |
-//! | `layer` | [`RateLimit`](struct.RateLimit.html), a layer around a model of `peregrine-core` |
+//! | `layer` | [`RateLimit`](struct.RateLimit.html), a layer around a model of `peregrine-core`; [`LimitedEmbedder`](struct.LimitedEmbedder.html) |
 //! | `redis` | [`SharedConfig`](struct.SharedConfig.html): one limit for many processes |
 //! | `tiktoken` | [`tokens::Tokenizer`](tokens/struct.Tokenizer.html): exact counting for OpenAI's models |
 
@@ -81,7 +82,7 @@ pub use config::{Learning, Limits};
 pub use error::{Error, ErrorKind, Quantity};
 #[cfg(feature = "layer")]
 #[cfg_attr(docsrs, doc(cfg(feature = "layer")))]
-pub use layer::RateLimit;
+pub use layer::{LimitedEmbedder, RateLimit};
 pub use limiter::{Ask, Limiter, Permit, Status};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]

@@ -129,6 +129,18 @@ impl Limiter {
         }
     }
 
+    /// Whether both share their limits.
+    #[cfg(feature = "layer")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Backend::Local(one), Backend::Local(two)) => Arc::ptr_eq(one, two),
+            #[cfg(feature = "redis")]
+            (Backend::Shared(one), Backend::Shared(two)) => Arc::ptr_eq(one, two),
+            #[cfg(feature = "redis")]
+            _ => false,
+        }
+    }
+
     /// The wall clock of its timer.
     #[cfg(feature = "layer")]
     pub(crate) fn wall(&self) -> std::time::SystemTime {
@@ -175,8 +187,8 @@ impl Status {
 
 /// The right to send one request.
 ///
-/// Exactly one of [`settle`](Self::settle), [`rejected`](Self::rejected) and [`refund`](Self::refund) ends it. Dropping
-/// it, because the call was cancelled or failed somewhere on its way, counts what was reserved as used: the provider may
+/// Exactly one of [`settle`](Self::settle), [`rejected`](Self::rejected), [`declined`](Self::declined) and
+/// [`refund`](Self::refund) ends it. Dropping it, because the call was cancelled or failed somewhere on its way, counts what was reserved as used: the provider may
 /// have counted it too. In each case its place among the requests at the same time is free again.
 #[must_use = "dropping a permit counts its estimate as used"]
 pub struct Permit(Option<Held>);
@@ -204,7 +216,7 @@ impl Permit {
     }
 
     /// The provider answered, and `tokens` were used. What was reserved beyond that is given back; what was used beyond
-    /// what was reserved is owed.
+    /// what was reserved is owed, up to what ten minutes have: providers forget, and some report nonsense.
     pub fn settle(self, tokens: u64) {
         self.settle_with(tokens, &Signals::default());
     }
@@ -218,6 +230,12 @@ impl Permit {
     /// provider asks for, and the limit is lower from now on if it is [learned](crate::Learning).
     pub fn rejected(self, signals: &Signals) {
         self.end(Outcome::Rejected, signals);
+    }
+
+    /// The provider refused the request for a reason that has nothing to do with limits, before any work: it is malformed,
+    /// the key is wrong, the service is overloaded. The tokens are given back, the request is not.
+    pub fn declined(self, signals: &Signals) {
+        self.end(Outcome::Declined, signals);
     }
 
     /// The request never reached the provider: everything is given back.

@@ -52,6 +52,10 @@ impl Trail {
 
 #[cfg(feature = "redis")]
 impl Trail {
+    pub(crate) fn is_after(&self, now: u64) -> bool {
+        self.second > now / SECOND
+    }
+
     pub(crate) fn store(&self) -> String {
         let slots: Vec<String> = self.slots.iter().map(f64::to_string).collect();
         format!("{} {} {}", self.began, self.second, slots.join(" "))

@@ -66,6 +66,17 @@ impl Booking {
             {
                 lock(&shared.notes).push(Note::Announced { quantity, limit });
             }
+            let remaining = signals.window(quantity).and_then(|window| window.remaining);
+            if let Some(remaining) = remaining {
+                // The latest account counts.
+                let told = &mut lock(&shared.told_left)[quantity as usize];
+                if told.is_none_or(|(_, at)| at <= self.at) {
+                    *told = Some((remaining, self.at));
+                }
+                if remaining == 0 {
+                    shared.tell_now.notify_one();
+                }
+            }
         }
         if let Some(wait) = signals.retry_after {
             shared.ask_to_wait(nanos(wait.min(shared.limits.max_pause)));
@@ -90,6 +101,8 @@ impl Booking {
         let note = |note| lock(&shared.notes).push(note);
         let give = match outcome {
             Outcome::Used(really) => {
+                let owed = shared.limits.most_owed(Quantity::Tokens).unwrap_or(u64::MAX);
+                let really = really.min(owed.max(tokens));
                 let more = really as f64 - tokens as f64;
                 note(Note::Corrected {
                     at,
@@ -122,6 +135,11 @@ impl Booking {
                 let more = [-1.0, -(tokens as f64)];
                 note(Note::Corrected { at, more });
                 [1, signed(tokens)]
+            }
+            Outcome::Declined => {
+                let more = [0.0, -(tokens as f64)];
+                note(Note::Corrected { at, more });
+                [0, signed(tokens)]
             }
             Outcome::Unknown => [0, 0],
         };

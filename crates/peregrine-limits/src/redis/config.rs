@@ -61,7 +61,9 @@ pub enum SharedEvent {
 }
 
 impl SharedConfig {
-    /// Shares `limits` with all who use the same `name` at this server. The URL looks like `redis://host:6379/0`.
+    /// Shares `limits` with all who use the same `name` at this server. The URL looks like `redis://host:6379/0`. All of them
+    /// should have the same limits; while they differ, as in a deployment, each keeps within its own by what all have used,
+    /// and nothing is learned.
     pub fn new(url: impl Into<String>, name: impl Into<String>, limits: Limits) -> Self {
         Self {
             url: url.into(),
@@ -142,8 +144,10 @@ impl SharedConfig {
             link: Mutex::new(Link::Away(None)),
             rates: Mutex::default(),
             notes: Mutex::default(),
-            left: Mutex::new([1.0; 2]),
             pause_until: AtomicU64::new(0),
+            paused_until: AtomicU64::new(0),
+            told_left: Mutex::default(),
+            messages: Mutex::default(),
             unsent: Mutex::default(),
             send: Notify::new(),
             back: Notify::new(),
@@ -173,7 +177,7 @@ impl fmt::Debug for SharedConfig {
     }
 }
 
-/// Processes with other limits start anew.
+/// Where it changes, what was learned is forgotten.
 fn signature(limits: &Limits) -> String {
     format!(
         "{:?} {:?} {} {} {:?}",

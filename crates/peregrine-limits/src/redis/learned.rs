@@ -30,7 +30,8 @@ pub(super) enum Note {
         at: u64,
         now: u64,
         amounts: [u64; 2],
-        culprit: Quantity,
+        /// Which limit it is about, if the provider says so.
+        culprit: Option<Quantity>,
     },
     Announced {
         quantity: Quantity,
@@ -77,7 +78,7 @@ impl Learned {
             let learning = limits.learning.as_ref()?;
             let mut learner = Learner::new(limits, learning, quantity, now)?;
             if let Some(stored) = stored {
-                learner.restore(&stored);
+                learner.restore(&stored, now);
             }
             Some(learner)
         };
@@ -91,12 +92,27 @@ impl Learned {
         let mut told = Told::default();
         for note in notes {
             self.mean_tokens = mean_tokens.max(1.0);
-            self.tell_one(note, &mut told);
+            let mut note = *note;
+            if let Note::Rejected { now, culprit, .. } = &mut note {
+                *culprit = culprit.or_else(|| self.most_used(*now));
+            }
+            self.tell_one(&note, &mut told);
             if let Note::Succeeded { tokens, .. } = note {
-                *mean_tokens += (*tokens as f64 - *mean_tokens) / 64.0;
+                *mean_tokens += (tokens as f64 - *mean_tokens) / 64.0;
             }
         }
         told
+    }
+
+    /// The limit of which most was used in the last minute.
+    fn most_used(&mut self, now: u64) -> Option<Quantity> {
+        let used = |learner: &mut Option<Learner>| learner.as_mut().map(|learner| learner.in_use(now));
+        match self.learners.each_mut().map(used) {
+            [Some(requests), Some(tokens)] if requests > tokens => Some(Quantity::Requests),
+            [_, Some(_)] => Some(Quantity::Tokens),
+            [Some(_), None] => Some(Quantity::Requests),
+            [None, None] => None,
+        }
     }
 
     fn tell_one(&mut self, note: &Note, told: &mut Told) {
@@ -118,7 +134,7 @@ impl Learned {
                     now,
                     amounts,
                     culprit,
-                } if culprit == quantity => {
+                } if culprit == Some(quantity) => {
                     if let Some(in_a_row) = learner.rejected(at, amounts[place], now) {
                         told.in_a_row = Some(in_a_row);
                         told.empty[place] = true;

@@ -35,7 +35,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError, Script, ScriptInvocation};
 use tokio::sync::Notify;
 
-use self::learned::{Learned, Notes};
+use self::learned::{Learned, Note, Notes};
 use crate::admission::Admission;
 use crate::config::{Limits, nanos};
 use crate::error::{Error, Quantity};
@@ -86,10 +86,14 @@ pub(crate) struct Shared {
     /// The rates that were learned last, in thousandths.
     rates: Mutex<[Option<u64>; 2]>,
     notes: Mutex<Notes>,
-    /// The shares of the limits that were left last.
-    left: Mutex<[f64; 2]>,
-    /// Until when the provider asks to wait, in the server's time; 0 where everybody knows.
+    /// Until when the provider asks to wait; 0 where everybody knows.
     pause_until: AtomicU64,
+    /// The same, kept: who has booked already waits too.
+    paused_until: AtomicU64,
+    /// What is left by the provider's own account, and when it was let through that the account came with.
+    told_left: Mutex<[Option<(u64, u64)>; 2]>,
+    /// How many messages were made.
+    messages: Mutex<u64>,
     /// What is to be given back with the next message.
     unsent: Mutex<[i64; 2]>,
     send: Notify,
@@ -104,7 +108,7 @@ pub(crate) struct Shared {
     learn: Script,
 }
 
-type Booked = (u8, u64, u64, u64, u8, u8, f64, f64);
+type Booked = (u8, u64, u64, u64, u8, u8);
 
 impl Shared {
     pub(crate) async fn acquire(self: &Arc<Self>, tenant: &str, tokens: u64) -> Result<Permit, Error> {
@@ -162,19 +166,21 @@ impl Shared {
                     }
                     busy = (busy * 2).min(BUSY.1);
                 }
-                Ok((_, wait_us, processes, now_us, used, used_tokens, left, left_of_tokens)) => {
+                Ok((_, wait_us, processes, now_us, used, used_tokens)) => {
                     self.processes.store(processes.max(1), Ordering::Relaxed);
                     self.seen.store(true, Ordering::Relaxed);
                     let server = now_us.saturating_mul(1_000);
                     self.offset
                         .store(server.saturating_sub(self.clock.now()), Ordering::Relaxed);
-                    *lock(&self.left) = [left, left_of_tokens];
                     booking.booked(
                         server.saturating_add(wait_us.saturating_mul(1_000)),
                         [used == 1, used_tokens == 1],
                     );
                     // The turn is kept meanwhile: who comes later, of another tenant, is not behind all who wait here.
                     self.wait(wait_us.saturating_mul(1_000)).await;
+                    // The provider may have asked to wait since.
+                    let pause = self.paused_until.load(Ordering::Relaxed);
+                    self.wait(pause.saturating_sub(self.clock.now())).await;
                     if let Some(turn) = turn {
                         turn.refund();
                     }
@@ -246,9 +252,14 @@ impl Shared {
         for key in &self.keys {
             invocation.key(key.as_str());
         }
+        let (number, in_flight) = {
+            let mut messages = lock(&self.messages);
+            *messages += 1;
+            (*messages, self.in_flight())
+        };
         invocation
             .arg(self.process.as_str())
-            .arg(self.in_flight())
+            .arg(in_flight)
             .arg(u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX))
             .arg(u8::from(!self.seen.load(Ordering::Relaxed)))
             .arg(self.limits.concurrency.unwrap_or(0))
@@ -258,6 +269,10 @@ impl Shared {
         for ((quantity, amount), give) in Quantity::ALL.into_iter().zip(amounts).zip(gives) {
             let (rate, capacity) = self.limits.first_rate(quantity).unwrap_or((0, 0));
             invocation.arg(amount).arg(rate).arg(capacity).arg(give);
+        }
+        invocation.arg(number);
+        for quantity in Quantity::ALL {
+            invocation.arg(self.limits.most_owed(quantity).unwrap_or(0));
         }
     }
 
@@ -287,7 +302,7 @@ impl Shared {
             return standin.clone();
         }
         let limits = self.limits.divided(self.processes.load(Ordering::Relaxed));
-        let rules = Admission::new(limits.clone(), self.clock.now()).emptied();
+        let rules = Admission::new(limits.clone(), self.clock.now()).standing_in_for(&self.limits);
         let standin = Arc::new(Local::with_rules(rules, limits, self.clock.clone()));
         if let Link::Away(none) = &mut *link {
             *none = Some(standin.clone());
@@ -343,15 +358,33 @@ impl Shared {
     /// Tells the others what was learned here.
     async fn tell(&self, connection: &Connection, mean_tokens: &mut f64) -> Result<(), RedisError> {
         let notes = lock(&self.notes).take();
-        let asked = self.pause_until.swap(0, Ordering::Relaxed);
         let notes = if self.limits.learning.is_some() {
             notes
         } else {
             Vec::new()
         };
-        if notes.is_empty() && asked == 0 {
+        let asked = self.pause_until.swap(0, Ordering::Relaxed);
+        let left = std::mem::take(&mut *lock(&self.told_left));
+        if notes.is_empty() && asked == 0 && left == [None; 2] {
             return Ok(());
         }
+        let told = self.tell_all(connection, mean_tokens, &notes, asked, left).await;
+        if !matches!(told, Ok(true)) {
+            // The wish to wait is told again.
+            self.pause_until.fetch_max(asked, Ordering::Relaxed);
+        }
+        told.map(drop)
+    }
+
+    /// Whether it is stored.
+    async fn tell_all(
+        &self,
+        connection: &Connection,
+        mean_tokens: &mut f64,
+        notes: &[Note],
+        asked: u64,
+        left: [Option<(u64, u64)>; 2],
+    ) -> Result<bool, RedisError> {
         let mut connection = connection.redis.clone();
         let state = self.keys[0].as_str();
         // A few rounds; if others are faster each time, what was learned here is what they learn too.
@@ -362,8 +395,8 @@ impl Shared {
                 self.within(read.query_async(&mut connection)).await?;
             let mut learned = Learned::read(&self.limits, [one, two], self.server_now());
             let mut mean = *mean_tokens;
-            let told = learned.tell(&notes, &mut mean);
-            let asked = asked.saturating_sub(self.server_now());
+            let told = learned.tell(notes, &mut mean);
+            let asked = asked.saturating_sub(self.clock.now());
             let in_a_row = |in_a_row| Admission::pause_after(in_a_row, &self.limits);
             let pause = told.in_a_row.filter(|_| asked == 0).map_or(asked, in_a_row);
             let mut invocation = self.learn.prepare_invoke();
@@ -395,17 +428,28 @@ impl Shared {
                 }
             }
             invocation.arg(pause / 1_000);
-            for empty in told.empty {
-                invocation.arg(u8::from(empty));
+            for quantity in Quantity::ALL {
+                let place = quantity as usize;
+                let rate = rates[place].or_else(|| Some(self.limits.first_rate(quantity)?.0));
+                let left = left[place].map(|left| self.left_by_now(left, rate.unwrap_or(0)));
+                let most = if told.empty[place] { Some(0.0) } else { left };
+                invocation.arg(most.map_or_else(String::new, |most| most.to_string()));
             }
+            invocation.arg(self.signature.as_str());
             let stored: u8 = self.within(invocation.invoke_async(&mut connection)).await?;
             if stored == 1 {
                 *mean_tokens = mean;
                 *lock(&self.rates) = rates;
-                return Ok(());
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// What was left when a request came there; there is more by now.
+    fn left_by_now(&self, (left, at): (u64, u64), rate_milli: u64) -> f64 {
+        let age = self.server_now().saturating_sub(at);
+        left as f64 + age as f64 * rate_milli as f64 / 60e12
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -437,27 +481,22 @@ impl Shared {
 
 impl Shared {
     fn ask_to_wait(&self, nanos: u64) {
-        let until = self.server_now().saturating_add(nanos);
+        let until = self.clock.now().saturating_add(nanos);
         self.pause_until.fetch_max(until, Ordering::Relaxed);
+        self.paused_until.fetch_max(until, Ordering::Relaxed);
         self.tell_now.notify_one();
     }
 
-    fn culprit(&self, signals: &Signals) -> Quantity {
+    /// Which limit a 429 is about, by the provider's own account.
+    fn culprit(&self, signals: &Signals) -> Option<Quantity> {
         let nothing_left = |quantity: &Quantity| {
             signals
                 .window(*quantity)
                 .is_some_and(|window| window.remaining == Some(0))
         };
         let limited = |quantity: &Quantity| self.limits.per_minute(*quantity).is_some();
-        let left = *lock(&self.left);
         let told = Quantity::ALL.into_iter().find(nothing_left);
-        let tightest = || {
-            let all = Quantity::ALL.into_iter().filter(limited);
-            all.min_by(|one, other| left[*one as usize].total_cmp(&left[*other as usize]))
-        };
         told.filter(limited)
-            .or_else(tightest)
-            .unwrap_or(Quantity::Requests)
     }
 }
 

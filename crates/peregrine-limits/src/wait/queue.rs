@@ -1,9 +1,10 @@
 //! Who waits, and who is next: a queue for each tenant, first come first served, and turns between the tenants.
 //!
 //! Deficit round robin (Shreedhar and Varghese 1995): a tenant whose turn it is gets a quantum and is served while its
-//! deficit covers the cost of its first request. The quantum is the largest cost in the queue since it was last empty, so
-//! each turn serves at least one request and finding the next takes O(1). A cost is the share of the limits that a request
-//! uses, so a tenant with few large requests and one with many small ones get the same.
+//! deficit covers the cost of its first request. The quantum is at least the largest cost in the queue, so each turn serves
+//! at least one request and finding the next takes O(1). It is the largest cost of a generation: when all who waited at
+//! its beginning are gone, what only they needed is forgotten, so one giant does not make turns long for ever. A cost is the
+//! share of the limits that a request uses, so a tenant with few large requests and one with many small ones get the same.
 //!
 //! Waiters of a tenant are a doubly linked list in a slab: to join, to be served and to leave from the middle are O(1).
 //! Tenants are known only while they wait. Nothing here knows time, limits or wakers.
@@ -27,6 +28,11 @@ pub(crate) struct Queue<T> {
     paid: bool,
     quantum: u64,
     waiting: usize,
+    generation: u64,
+    /// How many of those who wait came before this generation.
+    older: usize,
+    /// The largest cost that came with this generation.
+    largest: u64,
 }
 
 #[derive(Debug)]
@@ -42,6 +48,7 @@ struct Place {
     before: Option<Ticket>,
     after: Option<Ticket>,
     cost: u64,
+    generation: u64,
 }
 
 #[derive(Debug)]
@@ -62,6 +69,9 @@ impl<T> Queue<T> {
             paid: false,
             quantum: 0,
             waiting: 0,
+            generation: 0,
+            older: 0,
+            largest: 0,
         }
     }
 
@@ -88,6 +98,7 @@ impl<T> Queue<T> {
             }
         };
         self.quantum = self.quantum.max(cost);
+        self.largest = self.largest.max(cost);
         self.waiting += 1;
         let before = self.tenants[tenant].last;
         let ticket = self.waiters.insert(Waiter {
@@ -96,6 +107,7 @@ impl<T> Queue<T> {
                 before,
                 after: None,
                 cost,
+                generation: self.generation,
             }),
             value,
         });
@@ -118,9 +130,6 @@ impl<T> Queue<T> {
                 self.by_name.remove(&gone.name);
                 self.turns.pop_front();
                 self.paid = false;
-                if self.turns.is_empty() {
-                    self.quantum = 0;
-                }
                 continue;
             };
             if !self.paid {
@@ -157,6 +166,14 @@ impl<T> Queue<T> {
     fn unlink(&mut self, ticket: Ticket) -> Option<Place> {
         let place = self.waiters.get_mut(ticket)?.place.take()?;
         self.waiting -= 1;
+        self.older -= usize::from(place.generation != self.generation);
+        if self.older == 0 {
+            // All who wait came with the generation that ends here.
+            self.quantum = if self.waiting == 0 { 0 } else { self.largest };
+            self.largest = 0;
+            self.generation += 1;
+            self.older = self.waiting;
+        }
         match place
             .before
             .and_then(|before| self.waiters[before].place.as_mut())
@@ -213,6 +230,32 @@ mod tests {
             queue.push("small", 1, "s");
         }
         assert_eq!(serve_all(&mut queue), "LssssLssssLssss");
+    }
+
+    #[test]
+    fn a_giant_is_forgotten_when_those_who_waited_with_it_are_gone() {
+        let mut queue = Queue::new();
+        queue.push("a", 1_000, "giant");
+        let waiting = |queue: &mut Queue<&'static str>| {
+            for (tenant, name) in [("a", "a"), ("b", "b")] {
+                for _ in 0..8 {
+                    queue.push(tenant, 1, name);
+                }
+            }
+        };
+        // Never empty: there is always somebody of an earlier round.
+        for _ in 0..3 {
+            waiting(&mut queue);
+            for _ in 0..14 {
+                let ticket = queue.next().unwrap();
+                queue.serve(ticket);
+                queue.remove(ticket);
+            }
+        }
+        assert_eq!(queue.quantum, 1);
+        let order = serve_all(&mut queue);
+        assert!(!order.contains("aaa") || !order.contains("bbb"), "{order}");
+        assert_eq!((queue.older, queue.waiting()), (0, 0));
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use peregrine_core::{
-    ChatModel, ChatRequest, ChatResponse, ChatStream, Clock as _, Error, ErrorKind, Message, ModelInfo,
-    ProviderError, RawResponse, Result, Scope, TransportError, Usage, tokens,
+    ChatEvent, ChatModel, ChatRequest, ChatResponse, ChatStream, Clock as _, EmbedRequest, EmbedResponse,
+    EmbeddingModel, Error, ErrorKind, Message, ModelInfo, ProviderError, RawResponse, Result, Scope,
+    TransportError, Usage, tokens,
 };
 use peregrine_limits::{CoreTimer, Learning, Limiter, Limits, RateLimit, TokioTimer};
 use tokio::time::Instant;
@@ -194,4 +195,189 @@ async fn tenants_of_the_scope_take_turns() {
     all.await;
     let order = order.into_inner().unwrap();
     assert!(order[..6].matches('f').count() == 2, "{order}");
+}
+
+/// Fails as often as it is told, then answers. As a retry without waits.
+struct Again(usize);
+
+impl peregrine_core::Middleware for Again {
+    async fn complete<M: ChatModel>(&self, inner: &M, request: &ChatRequest) -> Result<ChatResponse> {
+        let mut answered = inner.complete(request).await;
+        for _ in 0..self.0 {
+            if answered.is_ok() {
+                break;
+            }
+            answered = inner.complete(request).await;
+        }
+        answered
+    }
+
+    async fn stream<M: ChatModel>(&self, inner: &M, request: &ChatRequest) -> Result<ChatStream> {
+        let mut began = inner.stream(request).await;
+        for _ in 0..self.0 {
+            if began.is_ok() {
+                break;
+            }
+            began = inner.stream(request).await;
+        }
+        began
+    }
+}
+
+fn overloaded() -> Result<ChatResponse> {
+    Err(ProviderError::new("script", 503, ErrorKind::Overloaded, "later").into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn inside_of_retries_too_each_attempt_has_a_turn_and_the_first_that_of_the_call() {
+    for streamed in [false, true] {
+        for (inside, turns) in [(false, 1), (true, 3)] {
+            // As many at once as there may be, and next to nothing afterwards.
+            let limits = Limits::new()
+                .with_requests_per_minute(10)
+                .with_margin(1.0)
+                .with_burst(Duration::from_secs(60));
+            let limiter = limiter(limits);
+            let limit = RateLimit::new(limiter.clone());
+            let model = Script::new([overloaded(), overloaded(), answer(5)])
+                .layered(inside.then(|| limit.clone()))
+                .layered(Again(2))
+                .layered(limit);
+            let request = ChatRequest::user("Why?");
+            if streamed {
+                model.stream(&request).await.unwrap().collect().await.unwrap();
+            } else {
+                model.complete(&request).await.unwrap();
+            }
+            assert_eq!(limiter.status().in_flight, 0);
+            let mut left = 0;
+            while tokio::time::timeout(Duration::ZERO, limiter.acquire(peregrine_limits::Ask::tokens(0)))
+                .await
+                .is_ok()
+            {
+                left += 1;
+            }
+            assert_eq!(10 - left, turns, "streamed: {streamed}, inside: {inside}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_429_inside_of_retries_stops_everybody_before_the_call_has_ended() {
+    let limiter = limiter(limits());
+    let limit = RateLimit::new(limiter.clone());
+    let mut refusal = ProviderError::new("script", 429, ErrorKind::RateLimited, "slow down");
+    refusal.retry_after = Some(Duration::from_secs(7));
+    let model = Script::new([Err(refusal.into()), answer(5), answer(5)])
+        .layered(limit.clone())
+        .layered(Again(1))
+        .layered(limit);
+    let request = ChatRequest::user("Why?").with_max_tokens(20);
+    let began = Instant::now();
+    let (first, second) = tokio::join!(model.complete(&request), async {
+        tokio::task::yield_now().await;
+        model.complete(&request).await
+    });
+    first.unwrap();
+    second.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 7);
+    assert_eq!(limiter.status().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_in_limits_each_have_their_own_turn() {
+    let (whole, of_model) = (limiter(limits()), limiter(limits().with_concurrency(1)));
+    let [outer, inner] = [&whole, &of_model].map(|limiter| RateLimit::new(limiter.clone()));
+    // Each of them around and inside of the retries.
+    let model = Script::new([overloaded(), answer(5)])
+        .layered(inner.clone())
+        .layered(outer.clone())
+        .layered(Again(1))
+        .layered(inner)
+        .layered(outer);
+    model.complete(&ChatRequest::user("Why?")).await.unwrap();
+    assert_eq!((whole.status().in_flight, of_model.status().in_flight), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_dropped_in_the_middle_counts_for_what_has_come() {
+    // 1,000 at once; 100 a second.
+    let limiter = limiter(limits());
+    let layer = RateLimit::new(limiter.clone()).with_count(|_| 100);
+    let model = Script::new([Ok(ChatResponse::text("x".repeat(400)))]).layered(layer);
+    let request = ChatRequest::user("Why?").with_max_tokens(900);
+    let mut stream = model.stream(&request).await.unwrap();
+    while let Some(event) = stream.next().await {
+        if matches!(event.unwrap(), ChatEvent::TextDelta { .. }) {
+            break;
+        }
+    }
+    drop(stream);
+    let began = Instant::now();
+    // 100 of the prompt and 100 of the answer; of 612 that were reserved.
+    limiter
+        .acquire(peregrine_limits::Ask::tokens(800))
+        .await
+        .unwrap()
+        .settle(800);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    limiter
+        .acquire(peregrine_limits::Ask::tokens(1))
+        .await
+        .unwrap()
+        .settle(1);
+    assert!(began.elapsed() > Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_held_back_or_declined_takes_no_tokens() {
+    let held: Error = peregrine_core::Unavailable::new(ErrorKind::Overloaded, "the circuit is open")
+        .with_retry_after(Duration::from_secs(60))
+        .into();
+    let invalid: Error = ProviderError::new("script", 400, ErrorKind::InvalidRequest, "no such tool").into();
+    let failures = (0..20).map(|n| Err(if n % 2 == 0 { held.clone() } else { invalid.clone() }));
+    let model = Script::new(failures.chain([answer(5)]))
+        .layered(RateLimit::new(limiter(limits())).with_count(|_| 900));
+    let request = ChatRequest::user("Why?").with_max_tokens(100);
+    let began = Instant::now();
+    for _ in 0..20 {
+        model.complete(&request).await.unwrap_err();
+    }
+    model.complete(&request).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guess_about_the_answer_is_no_reason_to_refuse() {
+    let limiter = limiter(Limits::new().with_tokens_per_minute(100));
+    let model = Script::new([answer(50)]).layered(RateLimit::new(limiter).with_count(|_| 50));
+    model.complete(&ChatRequest::user("Why?")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn embeddings_are_within_the_same_limits() {
+    struct Vectors(ModelInfo);
+    impl EmbeddingModel for Vectors {
+        fn info(&self) -> &ModelInfo {
+            &self.0
+        }
+        async fn embed(&self, request: &EmbedRequest) -> Result<EmbedResponse> {
+            Ok(EmbedResponse {
+                embeddings: peregrine_core::Embeddings::new(1, vec![0.0; request.inputs.len()]).unwrap(),
+                model: "vectors".to_owned(),
+                usage: Some(Usage::new(2_000, 0)),
+                raw: Vec::new(),
+            })
+        }
+    }
+    let limiter = limiter(limits());
+    let limit = RateLimit::new(limiter.clone());
+    let model = limit.embedder(Vectors(ModelInfo::new("script", "vectors")));
+    let request = EmbedRequest::new(["x".repeat(400), "y".repeat(400)]);
+    let began = Instant::now();
+    model.embed(&request).await.unwrap();
+    model.embed(&request).await.unwrap();
+    // 1,000 were there, 2,000 were used, 200 are asked for, at 100 a second.
+    assert_eq!(began.elapsed().as_secs(), 12);
+    assert_eq!(limiter.status().in_flight, 0);
 }

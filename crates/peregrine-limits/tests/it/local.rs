@@ -248,6 +248,80 @@ async fn a_429_lowers_the_rate_between_floor_and_ceiling_and_use_raises_it_again
     assert_eq!(rate(), 6_000.0, "the ceiling");
 }
 
+#[tokio::test(start_paused = true)]
+async fn nothing_that_a_provider_reports_stops_everybody_for_good() {
+    let limits = Limits::new()
+        .with_tokens_per_minute(6_000)
+        .with_margin(1.0)
+        .with_learning(Learning::new());
+    let limiter = limiter(limits);
+    // A usage that is nonsense is owed for ten minutes of the limit, however often it is told.
+    let permits = [
+        limiter.acquire(Ask::tokens(1)).await.unwrap(),
+        limiter.acquire(Ask::tokens(1)).await.unwrap(),
+    ];
+    for permit in permits {
+        permit.settle(u64::MAX);
+    }
+    let began = Instant::now();
+    limiter.acquire(Ask::tokens(1)).await.unwrap().settle(1);
+    assert!(
+        began.elapsed() <= Duration::from_secs(601),
+        "{:?}",
+        began.elapsed()
+    );
+    // A limit of one token is believed, but not for ever: somebody has to find out.
+    let window = Window {
+        limit: Some(1),
+        ..Window::default()
+    };
+    let signals = Signals {
+        tokens: Some(window),
+        ..Signals::default()
+    };
+    let permit = limiter.acquire(Ask::tokens(1)).await.unwrap();
+    permit.settle_with(1, &signals);
+    let error = limiter.acquire(Ask::tokens(100)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    limiter.acquire(Ask::tokens(100)).await.unwrap().settle(100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_provider_declines_is_a_request_without_tokens() {
+    let limits = Limits::new()
+        .with_requests_per_minute(60)
+        .with_tokens_per_minute(600)
+        .with_margin(1.0)
+        .with_burst(Duration::from_secs(2));
+    let limiter = limiter(limits);
+    let began = Instant::now();
+    for _ in 0..3 {
+        let permit = limiter.acquire(Ask::tokens(600)).await.unwrap();
+        permit.declined(&Signals::default());
+    }
+    assert_eq!(began.elapsed(), Duration::from_secs(1), "two requests at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_wait_that_the_provider_asked_for_one_request_goes_ahead() {
+    let limiter = limiter(Limits::new().with_requests_per_minute(6_000));
+    let permit = limiter.acquire(Ask::tokens(0)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    permit.rejected(&Signals::new().with_retry_after(Duration::from_secs(5)));
+    let first = limiter.acquire(Ask::tokens(0)).await.unwrap();
+    assert!(
+        timeout(Duration::from_millis(500), limiter.acquire(Ask::tokens(0)))
+            .await
+            .is_err(),
+        "the others wait for how it ends"
+    );
+    first.settle(0);
+    let began = Instant::now();
+    limiter.acquire(Ask::tokens(0)).await.unwrap().settle(0);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
 #[test]
 fn limits_that_make_no_sense_are_refused() {
     let senseless = [

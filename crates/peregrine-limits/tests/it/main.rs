@@ -15,6 +15,8 @@ mod local;
 mod model;
 #[cfg(feature = "redis")]
 mod shared;
+#[cfg(feature = "redis")]
+mod shared_odd;
 mod sync;
 #[path = "../../src/wait/mod.rs"]
 #[allow(

@@ -17,13 +17,13 @@ use peregrine_testkit::service;
 const CHILD: &str = "PEREGRINE_LIMITS_CHILD";
 
 /// A name that nobody else has, and its keys removed at the end.
-struct Name {
-    url: String,
-    name: String,
+pub(crate) struct Name {
+    pub(crate) url: String,
+    pub(crate) name: String,
 }
 
 impl Name {
-    fn new(url: &str, test: &str) -> Self {
+    pub(crate) fn new(url: &str, test: &str) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
         Self {
             url: url.to_owned(),
@@ -31,13 +31,13 @@ impl Name {
         }
     }
 
-    fn config(&self, limits: &Limits) -> SharedConfig {
+    pub(crate) fn config(&self, limits: &Limits) -> SharedConfig {
         // Slow machines are no reason to count a server as away.
         SharedConfig::new(self.url.as_str(), self.name.as_str(), limits.clone())
             .with_timeout(Duration::from_secs(20))
     }
 
-    async fn limiter(&self, limits: &Limits) -> Limiter {
+    pub(crate) async fn limiter(&self, limits: &Limits) -> Limiter {
         self.config(limits).connect(TokioTimer::new()).await.unwrap()
     }
 }
@@ -55,7 +55,7 @@ impl Drop for Name {
 }
 
 /// 20 a second, 20 at once.
-fn twenty_a_second() -> Limits {
+pub(crate) fn twenty_a_second() -> Limits {
     Limits::new()
         .with_requests_per_minute(1_200)
         .with_margin(1.0)
@@ -296,13 +296,13 @@ async fn a_server_that_was_never_there_is_no_error_and_passwords_are_not_told() 
 }
 
 /// A server of our own that can be stopped.
-struct Server {
+pub(crate) struct Server {
     port: u16,
     process: Option<Child>,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -313,12 +313,12 @@ impl Server {
         server
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Keeps nothing on disk: who comes back has forgotten everything.
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let mut command = Command::new("redis-server");
         command.args([
             "--bind",
@@ -345,7 +345,7 @@ impl Server {
         }
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
             process.wait().unwrap();
@@ -360,7 +360,7 @@ impl Drop for Server {
 }
 
 /// This test program again, as a process that shares the limit.
-fn spawn(name: &Name, role: &str) -> Child {
+pub(crate) fn spawn(name: &Name, role: &str) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "shared::child_process", "--nocapture"])
         .env(CHILD, format!("{role} {} {}", name.url, name.name))
@@ -386,6 +386,7 @@ async fn child_process() {
     let [role, url, name]: [&str; 3] = given.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let limits = match role {
         "hold" => Limits::new().with_concurrency(2),
+        "load" => twenty_a_second().with_concurrency(4),
         _ => twenty_a_second(),
     };
     let config = SharedConfig::new(url, name, limits).with_timeout(Duration::from_secs(20));
@@ -397,6 +398,22 @@ async fn child_process() {
     assert!(limiter.status().shared);
     let permit = limiter.acquire(Ask::tokens(0)).await.unwrap();
     println!("\nSERVED");
+    if role == "load" {
+        // Until it is killed.
+        for place in 0..8 {
+            let limiter = limiter.clone();
+            tokio::spawn(async move {
+                loop {
+                    let permit = limiter.acquire(Ask::tokens(0)).await.unwrap();
+                    println!("\nSERVED");
+                    tokio::time::sleep(Duration::from_millis(30 + 10 * place)).await;
+                    permit.settle(0);
+                }
+            });
+        }
+        drop(permit);
+        return std::future::pending().await;
+    }
     if role == "hold" {
         std::future::pending::<()>().await;
     }
