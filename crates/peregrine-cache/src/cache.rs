@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::engine::{Engine, Found, Rules};
 use crate::flight::{Ending, Group, Party};
-use crate::{CacheStats, Control, Entry, Key, Result, Selector, Served, Settings, Value};
+use crate::{CacheStats, Control, Entry, Key, Result, Selector, Served, Settings, Tag, Value};
 
 /// Values by key, each computed once however many ask at the same time.
 ///
@@ -40,7 +40,7 @@ pub struct Cache<V, E>(Arc<Inner<V, E>>);
 
 struct Inner<V, E> {
     engine: Engine<V>,
-    flights: Arc<Group<FlightKey, (), Outcome<V, E>>>,
+    flights: Arc<Group<FlightKey, (), Outcome<V, E>, Tags>>,
 }
 
 /// Calls share one another's end only if they want the same: an answer as old, stored or not.
@@ -49,8 +49,31 @@ pub(crate) struct FlightKey {
     pub(crate) key: Key,
     pub(crate) stores: bool,
     pub(crate) max_age: Option<Duration>,
-    /// It replaces what is stored, instead of looking there first.
-    pub(crate) anew: bool,
+    pub(crate) aim: Aim,
+}
+
+/// What a call that others may join is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Aim {
+    /// An answer, from where it is.
+    Find,
+    /// An answer in the place of one that is past its time.
+    Refresh,
+    /// An answer that is not older than the one who asks, who therefore has it alone: each has a number.
+    #[cfg(feature = "layer")]
+    Anew(u64),
+}
+
+/// By what a call under way can be meant when something is removed.
+pub(crate) type Tags = Vec<Tag>;
+
+/// Lets nobody join a call whose answer is to be removed.
+pub(crate) fn part_with<I, O>(flights: &Group<FlightKey, I, O, Tags>, what: &Selector)
+where
+    I: Clone + Send + Sync + 'static,
+    O: Ending<I>,
+{
+    flights.part_with(|flight, tags| what.means(&flight.key, tags));
 }
 
 impl FlightKey {
@@ -59,7 +82,16 @@ impl FlightKey {
             key,
             stores: rules.stores(),
             max_age: rules.max_age,
-            anew: false,
+            aim: Aim::Find,
+        }
+    }
+
+    /// Of those who find an answer past its time, one asks for the next one, however old an answer each of them takes.
+    pub(crate) fn refresh(key: Key, rules: &Rules) -> Self {
+        Self {
+            max_age: None,
+            aim: Aim::Refresh,
+            ..Self::new(key, rules)
         }
     }
 }
@@ -154,7 +186,7 @@ impl<V: Value, E: Clone + Send + Sync + 'static> Cache<V, E> {
         loop {
             let inner = self.0.clone();
             let rules = rules.clone();
-            let party = self.0.flights.join(&flight, false, |_| {
+            let party = self.0.flights.join(&flight, rules.tags.clone(), false, |_| {
                 let compute = compute.take();
                 async move {
                     match inner.engine.find(&flight.key, rules.max_age).await {
@@ -173,16 +205,12 @@ impl<V: Value, E: Clone + Send + Sync + 'static> Cache<V, E> {
             match party.end().await {
                 Some(Outcome::Stored(entry, served)) => return Ok(self.give(&entry, served)),
                 Some(Outcome::Computed(value)) => {
-                    let served = if party.pays() {
-                        Served::Miss
-                    } else {
-                        Served::Coalesced
-                    };
+                    let served = paid(party.pays());
                     engine.counters.served(served, value.weight());
                     return Ok((value, served));
                 }
                 Some(Outcome::Failed(error)) => {
-                    engine.counters.served(Served::Miss, 0);
+                    engine.counters.served(paid(party.pays()), 0);
                     return Err(error);
                 }
                 // Somebody else's computation panicked, so this one begins its own.
@@ -191,13 +219,15 @@ impl<V: Value, E: Clone + Send + Sync + 'static> Cache<V, E> {
         }
     }
 
-    /// Removes entries from all tiers, and says how many. What is being computed meanwhile is not stored.
+    /// Removes entries from all tiers, and says how many. What of them is being computed meanwhile is not stored, and nobody
+    /// joins it; other computations go on. What another process computes meanwhile is stored there.
     ///
     /// # Errors
     ///
     /// That a tier failed: what was to be removed may still be there.
     pub async fn remove(&self, what: &Selector) -> Result<u64> {
-        self.0.flights.clear();
+        let _while_it_runs = self.0.engine.tiers.removing(what);
+        part_with(&self.0.flights, what);
         self.0.engine.remove(what).await
     }
 
@@ -209,6 +239,11 @@ impl<V: Value, E: Clone + Send + Sync + 'static> Cache<V, E> {
     /// How many computations are under way.
     pub fn in_flight(&self) -> usize {
         self.0.flights.len()
+    }
+
+    /// How many wait for computations that others may join.
+    pub fn waiting(&self) -> usize {
+        self.0.flights.waiting()
     }
 
     fn give(&self, entry: &Entry<V>, served: Served) -> (Arc<V>, Served) {
@@ -224,21 +259,32 @@ impl<V: Value, E: Clone + Send + Sync + 'static> Cache<V, E> {
         let Some(spawn) = self.0.engine.spawn.as_ref().filter(|_| rules.stores()) else {
             return;
         };
-        let flight = FlightKey {
-            anew: true,
-            ..FlightKey::new(*key, &rules)
-        };
+        let flight = FlightKey::refresh(*key, &rules);
         let inner = self.0.clone();
-        let party = self.0.flights.join(&flight, false, |_| async move {
-            inner.compute(&flight.key, &rules, Some(compute)).await
-        });
+        let party = self
+            .0
+            .flights
+            .join(&flight, rules.tags.clone(), false, |_| async move {
+                // Whoever found it past its time may have been overtaken by a whole refresh.
+                if let Found::Fresh(entry) = inner.engine.find(&flight.key, None).await {
+                    return Outcome::Stored(entry, Served::Hit);
+                }
+                inner.compute(&flight.key, &rules, Some(compute)).await
+            });
         if party.leads() {
             spawn(Box::pin(run_out(party)));
         }
     }
 }
 
-async fn run_out<V: Value, E: Clone + Send + Sync + 'static>(party: Party<FlightKey, (), Outcome<V, E>>) {
+/// How a call was come by that others may have shared.
+pub(crate) const fn paid(pays: bool) -> Served {
+    if pays { Served::Miss } else { Served::Coalesced }
+}
+
+async fn run_out<V: Value, E: Clone + Send + Sync + 'static>(
+    party: Party<FlightKey, (), Outcome<V, E>, Tags>,
+) {
     // Its error was not asked for: who asked has the older value, and the next one asks again.
     let _told_to_nobody = party.end().await;
 }

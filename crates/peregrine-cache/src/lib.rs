@@ -31,11 +31,13 @@ pub mod memory;
 mod policy;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod removals;
 pub mod semantic;
 mod stats;
 mod store;
 mod sync;
 mod tiers;
+mod totals;
 
 pub use cache::Cache;
 pub use clock::{Clock, SystemTimeClock};
@@ -54,3 +56,4 @@ pub use redis::{RedisConfig, RedisStore};
 pub use stats::{CacheStats, Latency, TierStats};
 pub use store::{Lookup, Selector, Store, StoreStatus};
 pub use tiers::{Operation, TierEvent, Tiers};
+pub use totals::{Survey, Totals};

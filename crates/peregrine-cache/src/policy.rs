@@ -29,7 +29,7 @@ pub enum Mode {
     Off,
     /// It takes what is there and stores nothing.
     Read,
-    /// It asks anew and stores the answer, which replaces what is there.
+    /// It asks anew, by a call of its own, and stores the answer, which replaces what is there.
     Write,
     /// It takes what is there, and stores what is not.
     #[default]

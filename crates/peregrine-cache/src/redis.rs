@@ -22,7 +22,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::sync::{Mutex, lock};
-use crate::{Entry, Error, Key, Lookup, NEVER, Result, Selector, Store, StoreStatus, Tag, Value};
+use crate::{
+    Entry, Error, Key, Lookup, NEVER, Result, Selector, Store, StoreStatus, Survey, Tag, Totals, Value,
+};
 
 const VERSION: u8 = 1;
 const MAX_TAGS: usize = 32;
@@ -151,6 +153,97 @@ impl RedisStore {
         })
     }
 
+    /// What it holds at this time. An entry that was removed by its key, or evicted by the server, may still be counted until
+    /// its time. How many bytes they take is not known without reading them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] or [`Error::Timeout`].
+    pub async fn survey(&self, now: u64) -> Result<Survey> {
+        let mut connection = self.connection()?;
+        let set = self.all_key();
+        let mut counts = ::redis::pipe();
+        counts.cmd("ZCOUNT").arg(&set).arg(format!("({now}")).arg("+inf");
+        counts.cmd("ZCARD").arg(&set);
+        let (entries, all): (u64, u64) = failed(counts.query_async(&mut connection).await)?;
+        Ok(Survey {
+            entries,
+            expired: all.saturating_sub(entries),
+            ..Survey::default()
+        })
+    }
+
+    /// How many entries a removal would take away, as [`survey`](Self::survey) counts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] or [`Error::Timeout`].
+    pub async fn count(&self, what: &Selector, now: u64) -> Result<u64> {
+        let mut connection = self.connection()?;
+        let command = match what {
+            Selector::Key(key) => {
+                let mut exists = ::redis::cmd("EXISTS");
+                exists.arg(self.entry_key(key));
+                exists
+            }
+            Selector::Tag(_) | Selector::All => {
+                let set = match what {
+                    Selector::Tag(tag) => self.tag_key(tag),
+                    _ => self.all_key(),
+                };
+                let mut count = ::redis::cmd("ZCOUNT");
+                count.arg(set).arg(format!("({now}")).arg("+inf");
+                count
+            }
+        };
+        failed(command.query_async(&mut connection).await)
+    }
+
+    /// What caches over this prefix did that [added](Self::add_totals) theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] or [`Error::Timeout`].
+    pub async fn totals(&self) -> Result<Totals> {
+        let mut connection = self.connection()?;
+        let names = Totals::default().counts().map(|(name, _)| name);
+        let read = ::redis::cmd("HMGET")
+            .arg(self.totals_key())
+            .arg("since")
+            .arg(&names)
+            .query_async(&mut connection)
+            .await;
+        let read: Vec<Option<u64>> = failed(read)?;
+        let mut counts = read.iter().skip(1).map(|count| count.unwrap_or_default());
+        let totals = Totals::from_counts(std::array::from_fn(|_| counts.next().unwrap_or_default()));
+        Ok(Totals {
+            since: read.first().copied().flatten(),
+            ..totals
+        })
+    }
+
+    /// Adds what a cache did to the totals of this prefix: at its end, or now and then [what came to it](Totals::since).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] or [`Error::Timeout`].
+    pub async fn add_totals(&self, more: &Totals) -> Result<()> {
+        let mut connection = self.connection()?;
+        let key = self.totals_key();
+        let now = crate::Clock::unix_ms(&crate::SystemTimeClock);
+        let mut add = ::redis::pipe();
+        add.atomic()
+            .cmd("HSETNX")
+            .arg(&key)
+            .arg("since")
+            .arg(now)
+            .ignore();
+        for (name, count) in more.counts().into_iter().filter(|(_, count)| *count > 0) {
+            add.cmd("HINCRBY").arg(&key).arg(name).arg(count).ignore();
+        }
+        failed(add.exec_async(&mut connection).await)
+    }
+
     /// The connection, which is made by its first command.
     fn connection(&self) -> Result<ConnectionManager> {
         if let Some(connection) = &*lock(&self.connection) {
@@ -172,6 +265,11 @@ impl RedisStore {
     /// The set of all entries.
     fn all_key(&self) -> String {
         format!("{}all", self.prefix)
+    }
+
+    /// A hash of counts.
+    fn totals_key(&self) -> String {
+        format!("{}totals", self.prefix)
     }
 
     /// The sets that name an entry.
@@ -291,14 +389,25 @@ impl<V: Value> Store<V> for RedisStore {
 
     async fn get(&self, key: &Key, now: u64) -> Result<Option<Entry<V>>> {
         let mut connection = self.connection()?;
-        let found = ::redis::cmd("GET")
+        // One byte more than an entry has: what somebody else put there may have any size.
+        let found = ::redis::cmd("GETRANGE")
             .arg(self.entry_key(key))
+            .arg(0)
+            .arg(self.max_entry_bytes.saturating_add(MAX_HEADER))
             .query_async(&mut connection)
             .await;
-        let Some(bytes): Option<Vec<u8>> = failed(found)? else {
-            return Ok(None);
+        let read = match found {
+            Ok(bytes) if Vec::is_empty(&bytes) => return Ok(None),
+            Ok(bytes) if bytes.len() > self.max_entry_bytes.saturating_add(MAX_HEADER) => {
+                Err(Error::corrupt("an entry in Redis is too large"))
+            }
+            Ok(bytes) => Self::read::<V>(&bytes),
+            Err(error) if error.code() == Some("WRONGTYPE") => {
+                Err(Error::corrupt("an entry in Redis is of another type"))
+            }
+            Err(error) => return failed(Err(error)),
         };
-        match Self::read::<V>(&bytes) {
+        match read {
             Ok(entry) => Ok(Some(entry).filter(|entry| entry.is_kept(now))),
             Err(error) => {
                 self.corrupt.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

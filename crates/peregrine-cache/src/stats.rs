@@ -19,11 +19,11 @@ pub struct CacheStats {
     pub hits: u64,
     /// Calls answered from a store, past their time, while a new answer was fetched.
     pub stale: u64,
-    /// Calls answered with that of an equal one under way.
+    /// Calls that ended as an equal one did that was under way.
     pub coalesced: u64,
     /// Calls answered with that of a similar one.
     pub similar: u64,
-    /// Calls whose answer was not there.
+    /// Calls whose answer was not there: as many as were made, where equal ones shared one.
     pub misses: u64,
     /// Calls that did not ask.
     pub bypassed: u64,
@@ -48,16 +48,27 @@ pub struct CacheStats {
 impl CacheStats {
     /// The part of the calls that asked the cache and cost nothing, from 0 to 1.
     pub fn hit_rate(&self) -> f64 {
-        let free = self.hits + self.stale + self.coalesced + self.similar;
-        match free + self.misses {
-            0 => 0.0,
-            all => free as f64 / all as f64,
-        }
+        let Self {
+            hits,
+            stale,
+            coalesced,
+            similar,
+            misses,
+            ..
+        } = self;
+        hit_rate(hits + stale + coalesced + similar, *misses)
     }
 
     /// Entries dropped for want of room, in all tiers.
     pub fn evictions(&self) -> u64 {
         self.tiers.iter().map(|tier| tier.store.evictions).sum()
+    }
+}
+
+pub(crate) fn hit_rate(free: u64, paid: u64) -> f64 {
+    match free.saturating_add(paid) {
+        0 => 0.0,
+        all => free as f64 / all as f64,
     }
 }
 

@@ -83,6 +83,17 @@ pub enum Selector {
     All,
 }
 
+impl Selector {
+    /// Whether an entry with this key and these tags is one of them.
+    pub fn means(&self, key: &Key, tags: &[Tag]) -> bool {
+        match self {
+            Self::Key(one) => one == key,
+            Self::Tag(tag) => tags.contains(tag),
+            Self::All => true,
+        }
+    }
+}
+
 /// What a store holds and what happened to it since it was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]

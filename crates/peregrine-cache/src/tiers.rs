@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use async_trait::async_trait;
 
 use self::Operation::{Read, Write};
 use crate::clock::Clock;
+use crate::removals::{Removals, Removing};
 use crate::stats::{Histogram, TierStats};
 use crate::sync::{Mutex, lock};
 use crate::{
@@ -75,7 +76,7 @@ pub struct Tiers<V> {
     tiers: Vec<Tier<V>>,
     clock: Arc<dyn Clock>,
     report: Option<Report>,
-    removals: AtomicU64,
+    removals: Removals,
 }
 
 struct Tier<V> {
@@ -134,7 +135,7 @@ impl<V: Value> Tiers<V> {
             tiers: Vec::new(),
             clock: Arc::new(SystemTimeClock),
             report: None,
-            removals: AtomicU64::new(0),
+            removals: Removals::default(),
         }
     }
 
@@ -187,9 +188,14 @@ impl<V: Value> Tiers<V> {
         self.tiers.iter().map(stats).collect()
     }
 
-    /// Counts removals: what was begun before one may not be stored after it.
+    /// When something begins: what is removed from then on may not be stored by it.
     pub(crate) fn removals(&self) -> u64 {
-        self.removals.load(SeqCst)
+        self.removals.now()
+    }
+
+    /// Notes a removal, which lasts until what this gives is dropped.
+    pub(crate) fn removing(&self, what: &Selector) -> Removing<'_> {
+        self.removals.begin(what)
     }
 
     /// Looks up what needs no waiting. `Ask` if a tier that has to be waited for may have it.
@@ -259,7 +265,7 @@ impl<V: Value> Tiers<V> {
     }
 
     async fn write(&self, tier: &Tier<V>, key: &Key, entry: &Entry<V>, now: u64, removals: u64) -> bool {
-        if self.removals() != removals || tier.is_down(Read) {
+        if self.removals.meant(removals, key, &entry.tags) || tier.is_down(Read) {
             return false;
         }
         let Some(began) = self.may_use(tier, Write) else {
@@ -267,7 +273,7 @@ impl<V: Value> Tiers<V> {
         };
         let stored = tier.store.put(key, entry, now).await;
         let stored = self.settle(tier, Write, began, stored) == Some(true);
-        if stored && self.removals() != removals {
+        if stored && self.removals.meant(removals, key, &entry.tags) {
             let removed = tier.store.remove(&Selector::Key(*key)).await;
             self.settle(tier, Write, began, removed);
             return false;
@@ -423,7 +429,7 @@ impl<V: Value> Store<V> for Tiers<V> {
     }
 
     async fn remove(&self, what: &Selector) -> Result<u64> {
-        self.removals.fetch_add(1, SeqCst);
+        let _while_it_runs = self.removing(what);
         let mut most = 0;
         let mut failure = None;
         // From the bottom, so that nothing is copied up again from what is still to be removed.
@@ -435,7 +441,6 @@ impl<V: Value> Store<V> for Tiers<V> {
             }
             most = most.max(self.settle(tier, Write, began, removed).unwrap_or_default());
         }
-        self.removals.fetch_add(1, SeqCst);
         failure.map_or(Ok(most), Err)
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::record::Head;
 use crate::entry::is_kept;
 use crate::key::{DigestHasher, DigestMap};
-use crate::{Key, Selector, Tag};
+use crate::{Key, Selector, Survey, Tag};
 
 /// Where a record stands.
 #[derive(Debug, Clone)]
@@ -41,11 +41,11 @@ impl Index {
         self.slots.len()
     }
 
-    /// The record of a key, which is then wanted.
+    /// The record of a key, which is then wanted. One past its time stays until its segment goes, or a removal means it: a
+    /// record that is not known here could come back with a clock that is set back.
     pub(super) fn find(&mut self, key: &Key, now: u64) -> Option<Place> {
         let slot = self.slots.get_mut(key)?;
         if !is_kept(slot.created, slot.keep_until, now) {
-            self.remove(key);
             return None;
         }
         slot.wanted = true;
@@ -121,6 +121,28 @@ impl Index {
             Selector::Tag(tag) => self.tags.get(tag).into_iter().flatten().copied().collect(),
             Selector::All => self.slots.keys().copied().collect(),
         }
+    }
+
+    /// Whether an entry may be given out.
+    pub(super) fn is_kept(&self, key: &Key, now: u64) -> bool {
+        self.slots
+            .get(key)
+            .is_some_and(|slot| is_kept(slot.created, slot.keep_until, now))
+    }
+
+    pub(super) fn survey(&self, now: u64) -> Survey {
+        let mut survey = Survey::default();
+        for slot in self.slots.values() {
+            if !is_kept(slot.created, slot.keep_until, now) {
+                survey.expired += 1;
+                continue;
+            }
+            survey.entries += 1;
+            let created = Some(slot.created);
+            survey.oldest = survey.oldest.map_or(created, |oldest| created.min(Some(oldest)));
+            survey.newest = survey.newest.max(created);
+        }
+        survey
     }
 
     pub(super) fn place(&self, key: &Key) -> Option<&Place> {

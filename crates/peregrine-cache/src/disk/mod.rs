@@ -23,6 +23,8 @@
 mod index;
 mod record;
 mod segment;
+mod survey;
+mod totals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -115,6 +117,21 @@ struct Files {
 }
 
 impl DiskStore {
+    /// Opens a directory if it is a cache, and reads what is there; else nothing is made. For whoever only looks, or clears.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_existing(config: &DiskConfig) -> Result<Option<Self>> {
+        match fs::metadata(config.dir.join(FORMAT)) {
+            Ok(metadata) if metadata.is_dir() => Self::open(config).map(Some),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("the directory of the cache cannot be read", error))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Opens a directory and reads what is there.
     ///
     /// # Errors
@@ -290,11 +307,12 @@ impl Inner {
     /// Opens the segments that are new and forgets those that are gone.
     fn list(&self, files: &mut Files) -> io::Result<bool> {
         let there: BTreeSet<u64> = segment::list(&self.dir)?.into_iter().collect();
+        // A name says nothing of a file that has none any more.
         let gone: Vec<u64> = files
             .segments
-            .keys()
-            .filter(|id| !there.contains(id))
-            .copied()
+            .iter()
+            .filter(|(id, segment)| !there.contains(id) || !segment.is_linked())
+            .map(|(id, _)| *id)
             .collect();
         let mut changed = !gone.is_empty();
         for id in gone {
@@ -421,11 +439,11 @@ impl Inner {
             }
         }
         files.active = None;
-        let mut id = files
-            .segments
-            .keys()
-            .next_back()
-            .map_or(0, |last| last.saturating_add(1));
+        // Never one that was there before: others may still know the file that had it.
+        let mut id = crate::Clock::unix_ms(&crate::SystemTimeClock);
+        if let Some(last) = files.segments.keys().next_back() {
+            id = id.max(last.saturating_add(1));
+        }
         let segment = loop {
             match Segment::create(&self.dir, id)? {
                 Some(segment) => break segment,
@@ -516,9 +534,12 @@ impl Inner {
         self.refresh(&mut files)?;
         let keys = lock(&self.index).keys(what);
         let mut touched = BTreeMap::new();
+        let mut removed = 0;
         for key in &keys {
             let place = lock(&self.index).place(key).cloned();
             if let Some(place) = place {
+                // Another process may have removed it before.
+                removed += u64::from(!segment::is_dead(&place.file, place.offset));
                 segment::kill(&place.file, place.offset)?;
                 lock(&self.index).forget(key, &place);
                 touched.insert(place.segment, place.file);
@@ -536,7 +557,7 @@ impl Inner {
                 self.forget_segment(&mut files, id);
             }
         }
-        Ok(keys.len() as u64)
+        Ok(removed)
     }
 
     fn bytes(&self, files: &Files) -> u64 {

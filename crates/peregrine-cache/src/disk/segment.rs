@@ -17,6 +17,8 @@ use crate::Key;
 pub(super) const MAGIC: [u8; 8] = *b"PGRNSEG1";
 pub(super) const SEAL: [u8; 8] = *b"PGRNSEAL";
 const SUFFIX: &str = ".seg";
+/// No segment is larger.
+const MAX_RECORD: usize = super::MAX_SEGMENT_BYTES as usize;
 
 /// A segment as this process knows it.
 #[derive(Debug)]
@@ -104,7 +106,8 @@ impl Segment {
                 self.sealed = true;
                 break;
             }
-            let Some(head) = Head::read(bytes) else {
+            // Nobody writes a larger one; a file that says so would only cost memory.
+            let Some(head) = Head::read(bytes).filter(|head| head.record_len() <= MAX_RECORD) else {
                 return Ok(Tail::Rest);
             };
             let next = self.end + head.record_len() as u64;
@@ -155,6 +158,12 @@ impl Segment {
 /// Marks a record as dead, in every process and for good.
 pub(super) fn kill(file: &File, offset: u64) -> io::Result<()> {
     file.write_all_at(&[DEAD], offset)
+}
+
+/// Whether a record is known to be dead.
+pub(super) fn is_dead(file: &File, offset: u64) -> bool {
+    let mut state = [0];
+    file.read_exact_at(&mut state, offset).is_ok() && state == [DEAD]
 }
 
 /// The numbers of the segments in a directory, oldest first.

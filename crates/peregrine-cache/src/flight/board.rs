@@ -64,8 +64,7 @@ struct State<I, O> {
     end: Option<O>,
     parties: Vec<Option<Seat>>,
     present: usize,
-    /// To whom the call is charged, and whether it knows.
-    payer: Option<usize>,
+    /// Somebody was told that the call is charged to it.
     paid: bool,
 }
 
@@ -73,6 +72,8 @@ struct Seat {
     waker: Option<Waker>,
     /// How many items it has read; `None` if it waits for the end alone.
     cursor: Option<usize>,
+    /// Whether the call is charged to it, once it has asked.
+    pays: Option<bool>,
 }
 
 impl<I, O> Board<I, O>
@@ -94,7 +95,6 @@ where
                 end: None,
                 parties: Vec::new(),
                 present: 0,
-                payer: None,
                 paid: false,
             }),
             max_bytes,
@@ -114,6 +114,7 @@ where
         let seat = Seat {
             waker: None,
             cursor: reads_items.then_some(0),
+            pays: None,
         };
         state.present += 1;
         let id = match state.parties.iter().position(Option::is_none) {
@@ -129,18 +130,29 @@ where
         Some(id)
     }
 
-    pub(super) fn begin(&self, leader: usize, work: Work<O>) {
-        let mut state = self.state();
-        state.work = Some(work);
-        state.payer = Some(leader);
+    /// How many parties there are.
+    pub(super) fn present(&self) -> usize {
+        self.state().present
     }
 
-    /// Whether a party is the one that pays: who leads, or if that left without having been charged, the first who asks.
-    pub(super) fn charge(&self, id: usize) -> bool {
+    pub(super) fn begin(&self, work: Work<O>) {
         let mut state = self.state();
-        let pays = *state.payer.get_or_insert(id) == id;
-        state.paid |= pays;
-        pays
+        state.work = Some(work);
+        // Who came before this found nothing to do, and the leader may leave without having been polled.
+        let wakers = state.take_wakers();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether a party is the one that pays: the first who asks. Nobody is kept in mind for it who may leave before that, or
+    /// nobody might pay.
+    pub(super) fn charge(&self, id: usize) -> bool {
+        let mut guard = self.state();
+        let State { parties, paid, .. } = &mut *guard;
+        let Some(Some(seat)) = parties.get_mut(id) else {
+            return false;
+        };
+        *seat.pays.get_or_insert_with(|| !std::mem::replace(paid, true))
     }
 
     /// True if nobody is left.
@@ -148,9 +160,6 @@ where
         let mut state = self.state();
         let seat = state.parties.get_mut(id).and_then(Option::take);
         state.present -= 1;
-        if state.payer == Some(id) && !state.paid {
-            state.payer = None;
-        }
         let empty = state.present == 0;
         let mut work = None;
         if empty {

@@ -8,13 +8,18 @@ use std::task::{Context, Poll};
 use super::board::{Board, Emitter, Ending, Read, Want};
 use crate::sync::{Mutex, lock};
 
-/// The calls under way. As many as there are callers at most, so nothing else bounds them.
-pub(crate) struct Group<K, I, O> {
-    calls: Mutex<BTreeMap<K, Arc<Board<I, O>>>>,
+/// The calls under way, each with a label. As many as there are callers at most, so nothing else bounds them.
+pub(crate) struct Group<K, I, O, L = ()> {
+    calls: Mutex<BTreeMap<K, Call<I, O, L>>>,
     max_bytes: usize,
 }
 
-impl<K, I, O> Group<K, I, O>
+struct Call<I, O, L> {
+    board: Arc<Board<I, O>>,
+    label: L,
+}
+
+impl<K, I, O, L> Group<K, I, O, L>
 where
     K: Ord + Clone,
     I: Clone + Send + Sync + 'static,
@@ -32,9 +37,10 @@ where
     pub(crate) fn join<W>(
         self: &Arc<Self>,
         key: &K,
+        label: L,
         reads_items: bool,
         work: impl FnOnce(Emitter<I, O>) -> W,
-    ) -> Party<K, I, O>
+    ) -> Party<K, I, O, L>
     where
         W: Future<Output = O> + Send + 'static,
     {
@@ -42,14 +48,18 @@ where
             let mut calls = lock(&self.calls);
             let joined = calls
                 .get(key)
-                .and_then(|board| Some((board.clone(), board.sit(reads_items)?)));
+                .and_then(|call| Some((call.board.clone(), call.board.sit(reads_items)?)));
             match joined {
                 Some((board, id)) => (board, id, false, None),
                 None => {
                     let board = Arc::new(Board::new(self.max_bytes));
                     let id = board.sit(reads_items).unwrap_or_default();
                     // What nobody can join any more is dropped after the lock.
-                    let replaced = calls.insert(key.clone(), board.clone());
+                    let call = Call {
+                        board: board.clone(),
+                        label,
+                    };
+                    let replaced = calls.insert(key.clone(), call);
                     (board, id, true, replaced)
                 }
             }
@@ -63,15 +73,22 @@ where
         };
         if leads {
             let emitter = Emitter::new(party.board.clone());
-            party.board.begin(id, Box::pin(work(emitter)));
+            party.board.begin(Box::pin(work(emitter)));
         }
         party
     }
 
-    /// Lets nobody join what is under way: it may be out of date. Those who wait go on.
-    pub(crate) fn clear(&self) {
-        let calls = std::mem::take(&mut *lock(&self.calls));
-        drop(calls);
+    /// Lets nobody join some of what is under way: it may be out of date. Those who wait go on.
+    pub(crate) fn part_with(&self, is_one: impl Fn(&K, &L) -> bool) {
+        let gone: Vec<_> = lock(&self.calls)
+            .extract_if(.., |key, call| is_one(key, &call.label))
+            .collect();
+        drop(gone);
+    }
+
+    /// How many wait for calls that others may join.
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.calls).values().map(|call| call.board.present()).sum()
     }
 
     /// How many calls are under way.
@@ -82,7 +99,7 @@ where
     fn forget(&self, key: &K, board: &Arc<Board<I, O>>) {
         let mut calls = lock(&self.calls);
         let mut gone = None;
-        if calls.get(key).is_some_and(|held| Arc::ptr_eq(held, board)) {
+        if calls.get(key).is_some_and(|held| Arc::ptr_eq(&held.board, board)) {
             gone = calls.remove(key);
         }
         drop(calls);
@@ -91,20 +108,20 @@ where
 }
 
 /// One that waits for a call. Dropping it leaves the call to the others, or cancels it if there are none.
-pub(crate) struct Party<K, I, O>
+pub(crate) struct Party<K, I, O, L = ()>
 where
     K: Ord + Clone,
     I: Clone + Send + Sync + 'static,
     O: Ending<I>,
 {
-    group: Arc<Group<K, I, O>>,
+    group: Arc<Group<K, I, O, L>>,
     key: K,
     board: Arc<Board<I, O>>,
     id: usize,
     leads: bool,
 }
 
-impl<K, I, O> Party<K, I, O>
+impl<K, I, O, L> Party<K, I, O, L>
 where
     K: Ord + Clone,
     I: Clone + Send + Sync + 'static,
@@ -115,7 +132,7 @@ where
         self.leads
     }
 
-    /// Whether the call is charged to it: to the leader, or if that has left, to the first who asks.
+    /// Whether the call is charged to it: to the first party that asks. To be asked by whoever has the end, or an error.
     pub(crate) fn pays(&self) -> bool {
         self.board.charge(self.id)
     }
@@ -158,7 +175,7 @@ where
     }
 }
 
-impl<K, I, O> Drop for Party<K, I, O>
+impl<K, I, O, L> Drop for Party<K, I, O, L>
 where
     K: Ord + Clone,
     I: Clone + Send + Sync + 'static,

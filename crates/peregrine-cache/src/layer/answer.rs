@@ -150,6 +150,10 @@ impl Marker {
         }
     }
 
+    pub(super) const fn served(&self) -> Served {
+        self.served
+    }
+
     /// The event or events to give out instead of one.
     pub(super) fn mark(&mut self, event: ChatEvent) -> (ChatEvent, Option<ChatEvent>) {
         let nothing = || ChatEvent::Usage {

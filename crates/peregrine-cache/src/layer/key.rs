@@ -9,11 +9,11 @@
 //!
 //! # Long conversations
 //!
-//! Messages are hashed in blocks that end with the message that makes a block longer than 16 KiB, which is
-//! what the widest processors hash at once; each block's digest
-//! covers the one before. Where blocks end depends on nothing but the messages, so the digest up to the last one can be
-//! remembered beside them ([`Messages::remember_prefix`]) and the next turn, or the same request again, hashes what is
-//! new. A short request is a single hash.
+//! Messages are hashed in blocks that end with the message that makes a block longer than 32 KiB: twice what the widest
+//! processors hash at once, because what is left over at the end of a block is hashed slowly. Each block's digest covers the
+//! one before, and what stands behind the last one has a digest of its own. Where blocks end depends on nothing but the
+//! messages, so both digests are remembered beside them ([`Messages::remember_prefix`]): the next turn hashes what is new,
+//! and the same request again nothing. A short request, without a whole block, is a single hash.
 
 use bytes::Bytes;
 use peregrine_core::{
@@ -26,7 +26,7 @@ use serde_json::Value;
 use crate::{Key, KeyBuilder};
 
 /// Where a block of messages ends.
-const BLOCK_BYTES: usize = 16 << 10;
+const BLOCK_BYTES: usize = 32 << 10;
 /// How deep JSON in a request may be.
 const MAX_DEPTH: usize = 128;
 /// Under which number the digest of a conversation is remembered: the first bytes of "peregrine-cache".
@@ -123,18 +123,55 @@ pub(super) fn of(
     Ok(key.finish())
 }
 
+/// The digests of messages: of the blocks up to one, and of what stands behind them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Digests {
+    /// How many messages are in blocks.
+    done: u64,
+    blocks: [u8; 32],
+    rest: [u8; 32],
+}
+
+impl Digests {
+    const BYTES: usize = 8 + 32 + 32;
+
+    fn to_bytes(self) -> Bytes {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.done.to_le_bytes());
+        bytes[8..40].copy_from_slice(&self.blocks);
+        bytes[40..].copy_from_slice(&self.rest);
+        Bytes::copy_from_slice(&bytes)
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (done, digests) = bytes.split_first_chunk()?;
+        let (blocks, rest) = digests.split_first_chunk()?;
+        Some(Self {
+            done: u64::from_le_bytes(*done),
+            blocks: *blocks,
+            rest: rest.try_into().ok()?,
+        })
+    }
+}
+
 fn write_messages(key: &mut KeyBuilder, messages: &Messages, extent: Extent) -> Written {
-    let (known, mut state) = match messages.encoded_prefix(MEMO) {
-        Some((count, digest)) if extent == Extent::Whole => match <[u8; 32]>::try_from(&*digest) {
-            Ok(digest) => (count, Some(digest)),
-            Err(_) => (0, None),
-        },
-        _ => (0, None),
+    let known = match extent {
+        Extent::Whole => messages.encoded_prefix(MEMO),
+        Extent::Context => None,
     };
-    let mut done = known;
+    let known = known.and_then(|(count, bytes)| Some((count, Digests::from_bytes(&bytes)?)));
+    key.list(messages.len());
+    if let Some((count, digests)) = known
+        && count == messages.len()
+    {
+        write_digests(key, &digests);
+        return Ok(());
+    }
+    let mut done = known.map_or(0, |(_, digests)| digests.done);
+    let mut state = known.map(|(_, digests)| digests.blocks);
     let mut block = KeyBuilder::bare();
     let last = messages.len().saturating_sub(1);
-    for at in known..messages.len() {
+    for at in usize::try_from(done).unwrap_or(usize::MAX)..messages.len() {
         let Some(message) = messages.get(at) else { break };
         write_message(&mut block, message, extent == Extent::Context && at == last)?;
         if block.written() >= BLOCK_BYTES {
@@ -144,21 +181,32 @@ fn write_messages(key: &mut KeyBuilder, messages: &Messages, extent: Extent) -> 
                 chain.bytes(state);
             });
             state = Some(chain.bytes(&covered).digest());
-            done = at + 1;
+            done = at as u64 + 1;
         }
     }
-    key.list(messages.len());
-    key.option(state.as_ref(), |key, state| {
-        key.bytes(state);
-    });
-    key.absorb(&mut block);
-    if let Some(state) = state
-        && done > known
-        && extent == Extent::Whole
-    {
-        messages.remember_prefix(MEMO, done, Bytes::copy_from_slice(&state));
+    let Some(blocks) = state else {
+        key.variant(0).absorb(&mut block);
+        return Ok(());
+    };
+    let digests = Digests {
+        done,
+        blocks,
+        rest: block.digest(),
+    };
+    write_digests(key, &digests);
+    if extent == Extent::Whole {
+        messages.remember_prefix(MEMO, messages.len(), digests.to_bytes());
     }
     Ok(())
+}
+
+fn write_digests(key: &mut KeyBuilder, digests: &Digests) {
+    let Digests {
+        done: _,
+        blocks,
+        rest,
+    } = digests;
+    key.variant(1).bytes(blocks).bytes(rest);
 }
 
 fn write_message(key: &mut KeyBuilder, message: &Message, without_text: bool) -> Written {

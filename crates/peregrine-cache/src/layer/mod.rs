@@ -19,15 +19,15 @@
 //! It is the response, or the events, of the call it came from, with two differences. Its metadata has `cache`:
 //! `{"served": "hit" | "stale" | "coalesced" | "similar", "age_ms", "usage"?}`, which [`Served::of`](crate::Served::of)
 //! reads. And its usage is nothing, because nothing was used: budgets, cost accounting and limits need to know nothing of
-//! caches. What the original call used stands in the mark. Of calls that shared one, exactly one has its usage: the one
-//! that began it, or if that was cancelled, one of the others.
+//! caches. What the original call used stands in the mark. Of calls that shared one, exactly one has its usage: the first
+//! that has the end of the answer, whoever began it and may be gone by then.
 //!
 //! Only whole answers are stored: of a stream, one that came to its [`ChatEvent::Done`]. It is stored before that event
 //! is given out, so who has seen the end finds it in the cache. Errors are told to everybody who waited, and never stored.
 //!
 //! # Performance
 //!
-//! A hit in memory takes one and a half times as long as hashing the request's bytes. Of a conversation that was seen
+//! A hit in memory takes one and a half times as long as hashing the request's bytes. Of a long conversation that was seen
 //! before, only what is new is hashed. A miss adds some microseconds to the call, and the time of the stores that are asked.
 
 mod answer;
@@ -39,6 +39,7 @@ mod similar;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use peregrine_core::{
     ChatEvent, ChatModel, ChatRequest, ChatResponse, Effect, EmbeddingHandle, Error, ErrorKind, Layer,
@@ -51,7 +52,7 @@ pub use self::key::Partition;
 pub use self::model::CachedModel;
 
 use self::similar::Similar;
-use crate::cache::FlightKey;
+use crate::cache::{FlightKey, Tags, part_with};
 use crate::engine::Engine;
 use crate::flight::{Ending, Group};
 use crate::semantic::{Semantic, SemanticConfig};
@@ -103,7 +104,9 @@ pub struct CacheLayer {
 
 pub(crate) struct Shared {
     engine: Engine<StoredAnswer>,
-    flights: Arc<Group<FlightKey, ChatEvent, Outcome>>,
+    flights: Arc<Group<FlightKey, ChatEvent, Outcome, Tags>>,
+    /// Numbers those who want an answer of their own.
+    anew: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -158,6 +161,7 @@ impl CacheLayer {
             shared: Arc::new(Shared {
                 engine,
                 flights: Arc::new(Group::new(max_bytes)),
+                anew: AtomicU64::new(0),
             }),
             options: Arc::new(options),
         }
@@ -239,7 +243,8 @@ impl CacheLayer {
         key::of(&self.options.namespace, &scope, info, request, key::Extent::Whole).ok()
     }
 
-    /// Removes answers from all tiers, and says how many. What is under way meanwhile is not stored, and nobody joins it.
+    /// Removes answers from all tiers, and says how many. What of them is under way meanwhile is not stored, and nobody joins
+    /// it; other calls go on. What another process asks for meanwhile is stored there.
     ///
     /// By key ([`CacheLayer::key`]), by label, by model ([`Tag::model`](crate::Tag::model)), by scope
     /// ([`Tag::scope`](crate::Tag::scope) of [`Scope::key`](peregrine_core::Scope::key); that of a tenant without a
@@ -249,9 +254,10 @@ impl CacheLayer {
     ///
     /// That a tier failed: what was to be removed may still be there.
     pub async fn remove(&self, what: &Selector) -> Result<u64> {
-        self.shared.flights.clear();
-        if let (Selector::All, Some(semantic)) = (what, self.semantic()) {
-            semantic.clear();
+        let _while_it_runs = self.shared.engine.tiers.removing(what);
+        part_with(&self.shared.flights, what);
+        if let Some(semantic) = self.semantic() {
+            semantic.remove(what);
         }
         self.shared.engine.remove(what).await
     }
@@ -264,6 +270,11 @@ impl CacheLayer {
     /// How many calls are under way that others may join.
     pub fn in_flight(&self) -> usize {
         self.shared.flights.len()
+    }
+
+    /// How many callers wait for them.
+    pub fn waiting(&self) -> usize {
+        self.shared.flights.waiting()
     }
 }
 

@@ -1,9 +1,11 @@
 //! The model that a [`CacheLayer`] makes of a model.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
@@ -14,7 +16,7 @@ use peregrine_core::{
 use super::answer::Marker;
 use super::key::{self, Extent};
 use super::{CacheLayer, Outcome, StoredAnswer, control, fell_behind, shared_panic};
-use crate::cache::FlightKey;
+use crate::cache::{Aim, FlightKey, Tags, paid};
 use crate::engine::{Found, Rules};
 use crate::flight::{Emitter, Party, Read};
 use crate::{Entry, Key, Served, Tag, Value as _};
@@ -30,7 +32,7 @@ pub(super) struct Inner<M> {
     pub(super) model: M,
 }
 
-type Seat = Party<FlightKey, ChatEvent, Outcome>;
+type Seat = Party<FlightKey, ChatEvent, Outcome, Tags>;
 
 /// What a call is to do.
 enum Plan {
@@ -96,7 +98,7 @@ impl<M: ChatModel> CachedModel<M> {
                 Ok((self.0.model.complete(request).await?, Served::Bypass))
             }
             Some(outcome) => {
-                let pays = matches!(outcome, Outcome::Answered(..)) && seat.pays();
+                let pays = matches!(outcome, Outcome::Answered(..) | Outcome::Failed(_)) && seat.pays();
                 self.whole(outcome, pays)
             }
         }
@@ -120,15 +122,16 @@ impl<M: ChatModel> CachedModel<M> {
                 return Ok((self.0.model.stream(request).await?, true));
             }
             Plan::Renew(key, rules) => {
-                // Shared with nobody who wants less than a new answer.
+                // Shared with nobody: an answer that was begun before is not a new one.
                 let rules = self.tagged(rules, request);
+                let shared = &self.0.layer.shared;
                 let flight = FlightKey {
-                    anew: true,
+                    aim: Aim::Anew(shared.anew.fetch_add(1, Relaxed)),
                     ..FlightKey::new(key, &rules)
                 };
                 let (inner, request) = (self.0.clone(), request.clone());
-                let flights = &self.0.layer.shared.flights;
-                flights.join(&flight, true, |emitter| async move {
+                let tags = rules.tags.clone();
+                shared.flights.join(&flight, tags, true, |emitter| async move {
                     inner.call_streamed(&request, &key, &rules, &emitter).await
                 })
             }
@@ -150,11 +153,7 @@ impl<M: ChatModel> CachedModel<M> {
             Some(Outcome::Stored(entry, served)) => Ok((self.give_stream(&entry, served), false)),
             Some(Outcome::Answered(answer, raw)) => {
                 // It was asked for whole.
-                let served = if seat.pays() {
-                    Served::Miss
-                } else {
-                    Served::Coalesced
-                };
+                let served = paid(seat.pays());
                 self.0.count(served, &answer);
                 let mut events = answer.events(served, 0);
                 if let (true, Some(ChatEvent::Done(done))) = (served == Served::Miss, events.last_mut()) {
@@ -163,7 +162,7 @@ impl<M: ChatModel> CachedModel<M> {
                 Ok((ChatStream::from_events(events), false))
             }
             Some(Outcome::Failed(error)) => {
-                engine.counters.served(Served::Miss, 0);
+                engine.counters.served(paid(seat.pays()), 0);
                 Err(error)
             }
             Some(Outcome::Panicked | Outcome::Passed) => Err(shared_panic()),
@@ -213,7 +212,8 @@ impl<M: ChatModel> CachedModel<M> {
     /// A seat at the call that asks the same.
     fn join(&self, request: &ChatRequest, key: &Key, rules: &Rules, streams: bool) -> Seat {
         let flight = FlightKey::new(*key, rules);
-        self.0.layer.shared.flights.join(&flight, streams, |emitter| {
+        let flights = &self.0.layer.shared.flights;
+        flights.join(&flight, rules.tags.clone(), streams, |emitter| {
             let (inner, request, key, rules) = (self.0.clone(), request.clone(), *key, rules.clone());
             async move {
                 match inner.layer.shared.engine.find(&key, rules.max_age).await {
@@ -251,7 +251,7 @@ impl<M: ChatModel> CachedModel<M> {
         match outcome {
             Outcome::Stored(entry, served) => Ok(self.give(&entry, served)),
             Outcome::Answered(answer, raw) => {
-                let served = if pays { Served::Miss } else { Served::Coalesced };
+                let served = paid(pays);
                 self.0.count(served, &answer);
                 let mut response = answer.response(served, 0);
                 if pays {
@@ -260,7 +260,7 @@ impl<M: ChatModel> CachedModel<M> {
                 Ok((response, served))
             }
             Outcome::Failed(error) => {
-                self.0.layer.shared.engine.counters.served(Served::Miss, 0);
+                self.0.layer.shared.engine.counters.served(paid(pays), 0);
                 Err(error)
             }
             Outcome::Panicked | Outcome::Passed => Err(shared_panic()),
@@ -375,14 +375,17 @@ impl<M: ChatModel> Inner<M> {
         let Some(spawn) = shared.engine.spawn.as_ref().filter(|_| rules.stores()) else {
             return;
         };
-        let flight = FlightKey {
-            anew: true,
-            ..FlightKey::new(*key, &rules)
-        };
+        let flight = FlightKey::refresh(*key, &rules);
         let (inner, request, key) = (self.clone(), request.clone(), *key);
-        let seat = shared.flights.join(&flight, false, |_| async move {
-            inner.call(&request, &key, &rules).await
-        });
+        let seat = shared
+            .flights
+            .join(&flight, rules.tags.clone(), false, |_| async move {
+                // Whoever found it past its time may have been overtaken by a whole refresh.
+                if let Found::Fresh(entry) = inner.layer.shared.engine.find(&key, None).await {
+                    return Outcome::Stored(entry, Served::Hit);
+                }
+                inner.call(&request, &key, &rules).await
+            });
         if seat.leads() {
             spawn(Box::pin(async move {
                 // Its error was not asked for: who asked has the older answer, and the next one asks again.
@@ -422,14 +425,20 @@ impl<M: ChatModel> fmt::Debug for CachedModel<M> {
 }
 
 /// One reader of a shared stream.
+///
+/// Who of the readers is charged is decided by whoever first has the end of the answer at hand, so a usage is held back
+/// until the next event is there: a reader that goes away between the two would take the charge along.
 struct Reader<M> {
     inner: Arc<Inner<M>>,
     /// Gone when the stream is over.
     seat: Option<Seat>,
-    /// Decided when it matters: at the first usage, or the end.
+    /// Decided when it matters: at the end, or at a usage that something else follows.
     marker: Option<Marker>,
-    served: Served,
-    next: Option<ChatEvent>,
+    held: Option<ChatEvent>,
+    /// What is to be given out before anything else is read.
+    next: VecDeque<Result<ChatEvent>>,
+    /// Everything that was read is counted.
+    counted: bool,
 }
 
 impl<M: ChatModel> Reader<M> {
@@ -438,44 +447,61 @@ impl<M: ChatModel> Reader<M> {
             inner,
             seat: Some(seat),
             marker: None,
-            served: Served::Miss,
-            next: None,
+            held: None,
+            next: VecDeque::new(),
+            counted: false,
         }
     }
 
-    /// What to give out for an event.
-    fn give(&mut self, event: ChatEvent, raw: Option<RawResponse>) -> ChatEvent {
-        let marker = match (&mut self.marker, &event) {
-            (Some(marker), _) => marker,
-            (None, ChatEvent::Usage { .. } | ChatEvent::Done(_)) => {
-                let pays = self.seat.as_ref().is_none_or(Party::pays);
-                self.served = if pays { Served::Miss } else { Served::Coalesced };
-                self.marker.insert(Marker::new(self.served, 0))
-            }
-            (None, _) => return event,
-        };
+    /// How it was come by. Decides that if it was not yet decided.
+    fn served(&mut self) -> Served {
+        let pays = || paid(self.seat.as_ref().is_none_or(Party::pays));
+        self.marker.get_or_insert_with(|| Marker::new(pays(), 0)).served()
+    }
+
+    /// Queues what is to be given out for an event that says how it was come by.
+    fn mark(&mut self, event: ChatEvent, raw: Option<RawResponse>) {
+        let served = self.served();
+        let Some(marker) = &mut self.marker else { return };
         let (mut first, second) = marker.mark(event);
-        if let (Served::Miss, ChatEvent::Done(done)) = (self.served, &mut first) {
+        if let (Served::Miss, ChatEvent::Done(done)) = (served, &mut first) {
             done.raw = done.raw.take().or(raw);
         }
-        self.next = second;
-        first
+        self.next.extend([first].into_iter().chain(second).map(Ok));
     }
 
     /// The end event. With it the call is over, so what is known of it comes along.
-    fn finish(&mut self, event: ChatEvent, cx: &mut Context<'_>) -> ChatEvent {
+    fn finish(&mut self, event: ChatEvent, cx: &mut Context<'_>) {
         let end = self.seat.as_ref().map(|seat| seat.poll_item(cx));
         let (answer, raw) = match end {
             Some(Poll::Ready(Read::End(Outcome::Answered(answer, raw)))) => (Some(answer), raw),
             _ => (None, None),
         };
-        let event = self.give(event, raw);
-        match answer {
-            Some(answer) => self.inner.count(self.served, &answer),
-            None => self.inner.layer.shared.engine.counters.served(self.served, 0),
+        if let Some(usage) = self.held.take() {
+            self.mark(usage, None);
         }
+        self.mark(event, raw);
+        self.end(answer.as_deref());
+    }
+
+    /// The call failed, or is lost to this reader.
+    fn fail(&mut self, error: Error) {
+        if let Some(usage) = self.held.take() {
+            self.mark(usage, None);
+        }
+        self.served();
+        self.next.push_back(Err(error));
+        self.end(None);
+    }
+
+    fn end(&mut self, answer: Option<&StoredAnswer>) {
+        let served = self.served();
+        match answer {
+            Some(answer) => self.inner.count(served, answer),
+            None => self.inner.layer.shared.engine.counters.served(served, 0),
+        }
+        self.counted = true;
         self.seat = None;
-        event
     }
 }
 
@@ -484,27 +510,46 @@ impl<M: ChatModel> Stream for Reader<M> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if let Some(event) = this.next.take() {
-            return Poll::Ready(Some(Ok(event)));
+        loop {
+            if let Some(event) = this.next.pop_front() {
+                return Poll::Ready(Some(event));
+            }
+            let Some(seat) = &this.seat else {
+                return Poll::Ready(None);
+            };
+            match ready!(seat.poll_item(cx)) {
+                Read::Item(event @ ChatEvent::Done(_)) => this.finish(event, cx),
+                Read::Item(event) => {
+                    if let Some(usage) = this.held.take() {
+                        this.mark(usage, None);
+                    }
+                    if matches!(event, ChatEvent::Usage { .. }) {
+                        this.held = Some(event);
+                    } else {
+                        this.next.push_back(Ok(event));
+                    }
+                }
+                Read::Behind => this.fail(fell_behind()),
+                Read::End(Outcome::Failed(error)) => this.fail(error),
+                // An answer ends with its end event, which was read above.
+                Read::End(_) | Read::Opened => this.fail(shared_panic()),
+            }
         }
-        let Some(seat) = &this.seat else {
-            return Poll::Ready(None);
-        };
-        let error = match ready!(seat.poll_item(cx)) {
-            Read::Item(event @ ChatEvent::Done(_)) => return Poll::Ready(Some(Ok(this.finish(event, cx)))),
-            Read::Item(event) => return Poll::Ready(Some(Ok(this.give(event, None)))),
-            Read::Behind => fell_behind(),
-            Read::End(Outcome::Failed(error)) => error,
-            // An answer ends with its end event, which was read above.
-            Read::End(_) | Read::Opened => shared_panic(),
-        };
-        this.inner.layer.shared.engine.counters.served(Served::Miss, 0);
-        this.seat = None;
-        Poll::Ready(Some(Err(error)))
     }
 }
 
 impl<M> Unpin for Reader<M> {}
+
+impl<M> Drop for Reader<M> {
+    /// Who was charged and then left is a miss all the same: there was a call.
+    fn drop(&mut self) {
+        if let (false, Some(marker)) = (self.counted, &self.marker)
+            && marker.served() == Served::Miss
+        {
+            self.inner.layer.shared.engine.counters.served(Served::Miss, 0);
+        }
+    }
+}
 
 /// What an event takes in memory, roughly.
 fn event_bytes(event: &ChatEvent) -> usize {

@@ -12,7 +12,7 @@ use super::key::{self, Extent};
 use super::model::Inner;
 use crate::engine::{Found, Rules};
 use crate::semantic::{Candidate, Semantic};
-use crate::{Entry, Key};
+use crate::{Entry, Key, Selector};
 
 type Judge = Arc<dyn Fn(&ChatResponse, &ChatResponse) -> bool + Send + Sync>;
 
@@ -136,11 +136,11 @@ impl Near {
                     let right = (similar.judge)(entry.value.original(), answer.original());
                     similar.semantic.feedback(&key, similarity, right);
                 }
-                Found::Nothing | Found::Ask => similar.semantic.remove(&key),
+                Found::Nothing | Found::Ask => similar.semantic.remove(&Selector::Key(key)),
             }
         }
         if rules.stores() {
-            similar.semantic.insert(&context, key, &vector);
+            similar.semantic.insert(&context, key, &vector, &rules.tags);
         }
     }
 }

@@ -13,14 +13,14 @@
 mod bound;
 mod vectors;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 pub use self::bound::Trust;
 pub use self::vectors::Lookup;
 use self::vectors::Vectors;
-use crate::key::DigestMap;
+use crate::key::{DigestHasher, DigestMap};
 use crate::sync::{Mutex, lock};
-use crate::{Error, Key, Result};
+use crate::{Error, Key, Result, Selector, Tag};
 
 /// How the semantic tier is set up.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,6 +150,8 @@ struct State {
     order: VecDeque<(Key, Key)>,
     /// Of each answer its context, for feedback.
     places: DigestMap<Key, Key>,
+    /// The keys with a tag.
+    tagged: DigestMap<Tag, HashSet<Key, DigestHasher>>,
     stats: SemanticStats,
     draw: u64,
 }
@@ -159,12 +161,15 @@ struct Context {
     vectors: Vectors,
     dimensions: usize,
     prompts: Vec<Option<Prompt>>,
+    /// Slots without a prompt.
+    free: Vec<usize>,
     slots: DigestMap<Key, usize>,
 }
 
 #[derive(Debug)]
 struct Prompt {
     key: Key,
+    tags: Box<[Tag]>,
     trust: Trust,
 }
 
@@ -218,24 +223,21 @@ impl Semantic {
         })
     }
 
-    /// Notes a prompt whose answer is stored under a key. What is known of the key stays.
-    pub fn insert(&self, context: &Key, key: &Key, vector: &[f32]) {
+    /// Notes a prompt whose answer is stored under a key, with tags. What is known of the key stays.
+    pub fn insert(&self, context: &Key, key: &Key, vector: &[f32], tags: &[Tag]) {
         let mut state = lock(&self.state);
         let lookup = self.config.lookup;
         let held = state.contexts.entry(*context).or_insert_with(|| Context {
             vectors: Vectors::new(vector.len(), lookup),
             dimensions: vector.len(),
             prompts: Vec::new(),
+            free: Vec::new(),
             slots: DigestMap::default(),
         });
         if held.slots.contains_key(key) || vector.len() != held.dimensions {
             return;
         }
-        let slot = held
-            .prompts
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or(held.prompts.len());
+        let slot = held.free.last().copied().unwrap_or(held.prompts.len());
         if !held.vectors.put(slot, vector) {
             if held.slots.is_empty() {
                 state.contexts.remove(context);
@@ -244,14 +246,17 @@ impl Semantic {
         }
         let prompt = Prompt {
             key: *key,
+            tags: tags.into(),
             trust: Trust::new(),
         };
-        if slot == held.prompts.len() {
-            held.prompts.push(Some(prompt));
-        } else {
-            held.prompts[slot] = Some(prompt);
+        match held.free.pop() {
+            Some(slot) => held.prompts[slot] = Some(prompt),
+            None => held.prompts.push(Some(prompt)),
         }
         held.slots.insert(*key, slot);
+        for tag in tags {
+            state.tagged.entry(*tag).or_default().insert(*key);
+        }
         state.places.insert(*key, *context);
         state.order.push_back((*context, *key));
         state.stats.prompts += 1;
@@ -292,19 +297,25 @@ impl Semantic {
         lock(&self.state).stats.failures += 1;
     }
 
-    /// Forgets a prompt: its answer is gone.
-    pub fn remove(&self, key: &Key) {
-        lock(&self.state).remove(key);
-    }
-
-    /// Forgets all.
-    pub fn clear(&self) {
+    /// Forgets prompts whose answers are removed, at a cost proportional to their number.
+    pub fn remove(&self, what: &Selector) {
         let mut state = lock(&self.state);
-        let draw = state.draw;
-        *state = State {
-            draw,
-            ..State::default()
-        };
+        match what {
+            Selector::Key(key) => state.remove(key),
+            Selector::Tag(tag) => {
+                for key in state.tagged.remove(tag).unwrap_or_default() {
+                    state.remove(&key);
+                }
+            }
+            Selector::All => {
+                let (draw, stats) = (state.draw, state.stats);
+                *state = State {
+                    draw,
+                    stats: SemanticStats { prompts: 0, ..stats },
+                    ..State::default()
+                };
+            }
+        }
     }
 
     /// What it did so far.
@@ -323,8 +334,17 @@ impl State {
             return;
         };
         if let Some(slot) = held.slots.remove(key) {
-            held.prompts[slot] = None;
+            let prompt = held.prompts[slot].take();
             held.vectors.take(slot);
+            held.free.push(slot);
+            for tag in prompt.iter().flat_map(|prompt| &prompt.tags) {
+                if let Some(keys) = self.tagged.get_mut(tag) {
+                    keys.remove(key);
+                    if keys.is_empty() {
+                        self.tagged.remove(tag);
+                    }
+                }
+            }
         }
         if held.slots.is_empty() {
             self.contexts.remove(&context);

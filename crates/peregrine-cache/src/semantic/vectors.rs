@@ -4,7 +4,8 @@
 //! The index is locality-sensitive hashing with random hyperplanes (Charikar: Similarity estimation techniques from
 //! rounding algorithms, STOC 2002): in each table a vector falls into the bucket of the signs of its products with a few
 //! hyperplanes. Similar vectors share a bucket in some table; what is found there is compared exactly. It may miss a
-//! vector that is there, which here costs a call and never a wrong answer. Planes come from a fixed seed, so the same
+//! vector that is there, which here costs a call and never a wrong answer: of the nearest ones it finds 99 of 100 at a
+//! cosine of 0.95, 94 at 0.9 and 70 at 0.8 (what tables and planes give by calculation, and a test measures). Planes come from a fixed seed, so the same
 //! vectors always give the same index.
 
 use std::collections::BTreeMap;
@@ -218,6 +219,41 @@ mod tests {
             indexed.take(slot);
         }
         assert!(linear.nearest(&random(1, 64)).is_none() && indexed.nearest(&random(1, 64)).is_none());
+    }
+
+    /// What the documentation says it finds, measured where it says so.
+    #[test]
+    fn the_index_finds_as_many_as_is_said() {
+        const DIMENSIONS: usize = 256;
+        for (cosine, least) in [(0.95_f32, 0.98), (0.9, 0.92), (0.8, 0.66)] {
+            let mut indexed = Vectors::new(DIMENSIONS, Lookup::Indexed);
+            let mut linear = Vectors::new(DIMENSIONS, Lookup::Linear);
+            let count = 600;
+            for slot in 0..count {
+                let vector = random(slot as u64, DIMENSIONS);
+                assert!(indexed.put(slot, &vector) && linear.put(slot, &vector));
+            }
+            let mut found = 0;
+            for slot in 0..count {
+                let unit = linear.unit(&random(slot as u64, DIMENSIONS)).unwrap();
+                let noise = random(slot as u64 + 50_000, DIMENSIONS);
+                // What of the noise stands at a right angle to it.
+                let along = dot(&unit, &noise);
+                let across: Vec<f32> = noise.iter().zip(&unit).map(|(n, u)| n - along * u).collect();
+                let across = linear.unit(&across).unwrap();
+                let sine = (1.0 - cosine * cosine).sqrt();
+                let near: Vec<f32> = unit
+                    .iter()
+                    .zip(&across)
+                    .map(|(u, a)| cosine * u + sine * a)
+                    .collect();
+                let (exact, similarity) = linear.nearest(&near).unwrap();
+                assert!(exact == slot && (similarity - cosine).abs() < 1e-3);
+                found += usize::from(indexed.nearest(&near).is_some_and(|(at, _)| at == slot));
+            }
+            let part = found as f64 / count as f64;
+            assert!(part >= least, "{part} of those at {cosine} found");
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The cache for anything: single flight, cancellation, errors, modes, ages, stale answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use peregrine_cache::conformance::key;
 use peregrine_cache::{
-    Cache, Control, MemoryConfig, MemoryStore, Mode, Selector, Served, Settings, Tag, Ttl,
+    Cache, Control, Entry, Key, Lookup, MemoryConfig, MemoryStore, Mode, Selector, Served, Settings, Store,
+    StoreStatus, Tag, Ttl,
 };
 use tokio::sync::Semaphore;
 
@@ -343,6 +344,152 @@ async fn what_is_removed_while_it_is_computed_is_not_stored() {
     );
     assert_eq!(cache.remove(&Selector::Tag(Tag::label("docs"))).await.unwrap(), 1);
     assert_eq!(cache.stats().removed, 1);
+}
+
+#[tokio::test]
+async fn a_removal_of_something_else_disturbs_nothing() {
+    let (cache, slow) = (Texts::new(settings()), Slow::new(false));
+    let tagged = Control::new().with_tag(Tag::label("docs"));
+    let begin = || {
+        let (cache, slow, tagged) = (cache.clone(), slow.clone(), tagged.clone());
+        tokio::spawn(async move { ask(&cache, 1, &tagged, &slow).await })
+    };
+    let first = begin();
+    tokio::task::yield_now().await;
+    for other in [
+        Selector::Key(key("cache", 2)),
+        Selector::Tag(Tag::label("others")),
+    ] {
+        cache.remove(&other).await.unwrap();
+    }
+    let second = begin();
+    tokio::task::yield_now().await;
+    assert_eq!((slow.calls(), cache.waiting()), (1, 2), "it is joined");
+    slow.gate.add_permits(1);
+    assert_eq!(first.await.unwrap().0, "value 0");
+    assert_eq!(second.await.unwrap().0, "value 0");
+    assert_eq!(ask(&cache, 1, &tagged, &slow).await.1, Served::Hit, "and stored");
+
+    for meant in [Selector::Key(key("cache", 3)), Selector::All] {
+        let (cache, slow) = (Texts::new(settings()), Slow::new(false));
+        let asks = {
+            let (cache, slow) = (cache.clone(), slow.clone());
+            tokio::spawn(async move { ask(&cache, 3, &Control::new(), &slow).await })
+        };
+        tokio::task::yield_now().await;
+        cache.remove(&meant).await.unwrap();
+        assert_eq!(cache.in_flight(), 0, "nobody joins it");
+        slow.gate.add_permits(1);
+        assert_eq!(asks.await.unwrap().1, Served::Miss, "who waited goes on");
+        let stats = cache.stats();
+        assert_eq!((stats.stored, stats.not_stored), (0, 1), "{meant:?}");
+    }
+}
+
+/// Holds back what a look-up found, while it is told to.
+#[derive(Debug)]
+struct Held {
+    store: MemoryStore<String>,
+    holds: AtomicBool,
+    gate: Semaphore,
+}
+
+impl Held {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            store: MemoryStore::new(&MemoryConfig::default()),
+            holds: AtomicBool::new(false),
+            gate: Semaphore::new(0),
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl Store<String> for Held {
+    fn get_now(&self, _: &Key, _: u64) -> peregrine_cache::Result<Lookup<String>> {
+        Ok(Lookup::Ask)
+    }
+
+    async fn get(&self, key: &Key, now: u64) -> peregrine_cache::Result<Option<Entry<String>>> {
+        let found = self.store.get(key, now).await;
+        if self.holds.load(SeqCst) {
+            self.gate.acquire().await.unwrap().forget();
+        }
+        found
+    }
+
+    async fn put(&self, key: &Key, entry: &Entry<String>, now: u64) -> peregrine_cache::Result<bool> {
+        self.store.put(key, entry, now).await
+    }
+
+    async fn remove(&self, what: &Selector) -> peregrine_cache::Result<u64> {
+        self.store.remove(what).await
+    }
+
+    fn status(&self) -> StoreStatus {
+        StoreStatus::new("held")
+    }
+}
+
+#[tokio::test]
+async fn who_finds_an_old_answer_late_does_not_refresh_it_again() {
+    let (clock, held) = (Time::new(), Held::new());
+    let settings = Settings::new()
+        .with_store(held.clone())
+        .with_clock(clock.clone())
+        .with_ttl(Ttl::After(Duration::from_secs(10)))
+        .with_stale_while_revalidate(Duration::from_secs(20), |task| {
+            tokio::spawn(task);
+        });
+    let (cache, slow) = (Texts::new(settings), Slow::new(true));
+    assert_eq!(ask(&cache, 1, &Control::new(), &slow).await.1, Served::Miss);
+    clock.advance(Duration::from_secs(15));
+    held.holds.store(true, SeqCst);
+    let late = {
+        let (cache, slow) = (cache.clone(), slow.clone());
+        tokio::spawn(async move { ask(&cache, 1, &Control::new(), &slow).await })
+    };
+    tokio::task::yield_now().await;
+    held.holds.store(false, SeqCst);
+    // Its age is told apart, so it does not wait for the other one; the refresh is one for both.
+    let aged = Control::new().with_max_age(Duration::from_secs(60));
+    assert_eq!(ask(&cache, 1, &aged, &slow).await.1, Served::Stale);
+    while slow.calls() < 2 || cache.in_flight() > 1 {
+        tokio::task::yield_now().await;
+    }
+    held.gate.add_permits(1);
+    assert_eq!(late.await.unwrap(), ("value 0".to_owned(), Served::Stale));
+    while cache.in_flight() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(slow.calls(), 2, "one refresh");
+    assert_eq!(
+        ask(&cache, 1, &Control::new(), &slow).await,
+        ("value 1".to_owned(), Served::Hit)
+    );
+}
+
+#[tokio::test]
+async fn what_is_removed_while_it_is_copied_up_does_not_come_back() {
+    for what in [Selector::Key(key("cache", 1)), Selector::Tag(Tag::label("docs"))] {
+        let (upper, held) = (Arc::new(MemoryStore::new(&MemoryConfig::default())), Held::new());
+        let settings = Settings::new().with_store(upper.clone()).with_store(held.clone());
+        let (cache, slow) = (Texts::new(settings), Slow::new(true));
+        let tagged = Control::new().with_tag(Tag::label("docs"));
+        ask(&cache, 1, &tagged, &slow).await;
+        upper.remove(&Selector::All).await.unwrap();
+        held.holds.store(true, SeqCst);
+        let finds = {
+            let (cache, slow, tagged) = (cache.clone(), slow.clone(), tagged.clone());
+            tokio::spawn(async move { ask(&cache, 1, &tagged, &slow).await })
+        };
+        tokio::task::yield_now().await;
+        assert_eq!(cache.remove(&what).await.unwrap(), 1);
+        held.gate.add_permits(100);
+        assert_eq!(finds.await.unwrap().1, Served::Hit, "it was there when it asked");
+        assert_eq!(upper.status().entries, Some(0), "{what:?}");
+        assert_eq!(ask(&cache, 1, &tagged, &slow).await.1, Served::Miss);
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use peregrine_cache::conformance::{self, key};
-use peregrine_cache::{DiskConfig, DiskStore, Entry, ErrorKind, Key, Lookup, Selector, Store, Tag};
+use peregrine_cache::{
+    CacheStats, DiskConfig, DiskStore, Entry, ErrorKind, Key, Lookup, Selector, Store, Tag, Totals,
+};
 
 const NOW: u64 = 1_000_000;
 
@@ -194,6 +196,50 @@ fn two_stores_of_one_directory_share_what_they_hold() {
     );
 }
 
+/// Everything is removed, and what is stored after that must not be taken for what was there.
+#[test]
+fn who_looks_on_while_all_is_cleared_sees_what_comes_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reads, writes, clears) = (open(&dir), open(&dir), open(&dir));
+    for round in 0..5 {
+        put(&writes, &key("clear", 1), &format!("value {round}"));
+        put(&reads, &key("clear", 2), &format!("value {round}"));
+        assert_eq!(get(&reads, &key("clear", 1)), Some(format!("value {round}")));
+        assert_eq!(remove(&clears, &Selector::All), 2);
+        assert_eq!(get(&reads, &key("clear", 1)), None);
+        put(&writes, &key("clear", 3), &format!("value {round}"));
+        assert_eq!(get(&reads, &key("clear", 3)), Some(format!("value {round}")));
+        assert_eq!(get(&clears, &key("clear", 3)), Some(format!("value {round}")));
+        assert_eq!(remove(&reads, &Selector::All), 1);
+        assert_eq!(get(&writes, &key("clear", 3)), None);
+    }
+}
+
+#[test]
+fn what_was_removed_past_its_time_does_not_come_back_with_an_earlier_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let tags = [Tag::label("old")];
+    let entry = Entry::new("v".to_owned(), NOW, Some(Duration::from_secs(1)), &tags);
+    assert!(
+        store
+            .put(&key("old", 1), &entry, NOW)
+            .now_or_never()
+            .unwrap()
+            .unwrap()
+    );
+    let late = Store::<String>::get_now(&store, &key("old", 1), NOW + 1_000).unwrap();
+    assert!(matches!(late, Lookup::Miss));
+    assert_eq!(
+        get(&store, &key("old", 1)).as_deref(),
+        Some("v"),
+        "it was not yet time"
+    );
+    remove(&store, &Selector::Tag(Tag::label("old")));
+    assert_eq!(get(&store, &key("old", 1)), None);
+    assert_eq!(get(&open(&dir), &key("old", 1)), None);
+}
+
 #[test]
 fn the_room_is_bounded_and_what_is_used_stays() {
     let dir = tempfile::tempdir().unwrap();
@@ -274,4 +320,96 @@ fn seeded_fuzz_of_segments() {
         drop(store);
         assert_eq!(get(&open(&dir), &key("fuzz", 11)).as_deref(), Some("after"));
     });
+}
+
+#[test]
+fn whoever_looks_from_outside_is_told_what_is_there_and_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = DiskConfig::new(dir.path().join("cache"));
+    assert!(DiskStore::open_existing(&config).unwrap().is_none());
+    assert!(!config.dir.exists(), "looking makes no cache");
+
+    let uses = DiskStore::open(&config).unwrap();
+    let looks = DiskStore::open_existing(&config).unwrap().unwrap();
+    assert_eq!(looks.survey(NOW).unwrap().entries, 0);
+    for (number, ttl) in [(1, None), (2, Some(10)), (3, Some(1_000))] {
+        let ttl = ttl.map(Duration::from_millis);
+        let tags = [
+            Tag::label("all"),
+            Tag::label(if number == 1 { "one" } else { "others" }),
+        ];
+        let entry = Entry::new("v".to_owned(), NOW + number, ttl, &tags);
+        assert!(
+            uses.put(&key("look", number), &entry, NOW)
+                .now_or_never()
+                .unwrap()
+                .unwrap()
+        );
+    }
+    let survey = looks.survey(NOW + 20).unwrap();
+    assert_eq!((survey.entries, survey.expired), (2, 1));
+    assert_eq!((survey.oldest, survey.newest), (Some(NOW + 1), Some(NOW + 3)));
+    let on_disk: u64 = files(&looks)
+        .iter()
+        .map(|file| fs::metadata(file).unwrap().len())
+        .sum();
+    assert!((on_disk..on_disk + 16).contains(&survey.bytes.unwrap()));
+    let count = |what: &Selector| looks.count(what, NOW + 20).unwrap();
+    assert_eq!(count(&Selector::All), 2);
+    assert_eq!(count(&Selector::Tag(Tag::label("others"))), 1);
+    assert_eq!(count(&Selector::Tag(Tag::label("nobody"))), 0);
+    assert_eq!(count(&Selector::Key(key("look", 1))), 1);
+    assert_eq!(remove(&looks, &Selector::Tag(Tag::label("one"))), 1);
+    assert_eq!(get(&uses, &key("look", 1)), None, "whoever uses it hears of it");
+    assert_eq!(get(&uses, &key("look", 3)).as_deref(), Some("v"));
+}
+
+#[test]
+fn totals_are_added_by_all_and_survive_what_stands_in_their_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (open(&dir), open(&dir));
+    assert_eq!(one.totals().unwrap(), Totals::default());
+    let mut stats = CacheStats::default();
+    (stats.hits, stats.misses, stats.tokens_saved) = (3, 1, 100);
+    let before = Totals::of(&stats);
+    one.add_totals(&before).unwrap();
+    (stats.hits, stats.nano_usd_saved) = (5, 7);
+    two.add_totals(&Totals::of(&stats).since(&before)).unwrap();
+    let totals = two.totals().unwrap();
+    assert_eq!((totals.hits, totals.misses), (5, 1));
+    assert_eq!((totals.tokens_saved, totals.nano_usd_saved), (100, 7));
+    assert!(totals.since.is_some() && (totals.hit_rate() - 5.0 / 6.0).abs() < 1e-9);
+    remove(&one, &Selector::All);
+    assert_eq!(one.totals().unwrap(), totals, "they are no entries");
+
+    // Threads and handles at once lose nothing.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let store = open(&dir);
+                for _ in 0..100 {
+                    store.add_totals(&before).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(one.totals().unwrap().hits, 5 + 1_200);
+
+    // A crash in the middle of writing damages the slot that does not count.
+    let file = one.dir().join("totals");
+    let whole = fs::read(&file).unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        let hits = one.totals().unwrap().hits;
+        assert!(hits == 1_205 || hits == 1_202, "{hits} with byte {at} damaged");
+        fs::write(&file, &whole[..at]).unwrap();
+        let hits = one.totals().unwrap().hits;
+        assert!([0, 1_205, 1_202].contains(&hits), "{hits} when cut to {at}");
+    }
+    fs::write(&file, b"nothing of ours").unwrap();
+    assert_eq!(one.totals().unwrap(), Totals::default());
+    one.add_totals(&before).unwrap();
+    assert_eq!(two.totals().unwrap().hits, 3, "they begin anew");
 }

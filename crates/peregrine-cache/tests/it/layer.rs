@@ -284,63 +284,192 @@ async fn only_whole_streams_are_stored_and_errors_never() {
     assert_eq!(cached.cache().stats().stored, 0);
 }
 
+/// How the equal requests of a crowd are made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Crowd {
+    Calls,
+    Streams,
+    Both,
+}
+
+async fn one_of(crowd: Crowd, number: usize, cached: CachedModel<Gated>) -> ChatResponse {
+    let streams = match crowd {
+        Crowd::Calls => false,
+        Crowd::Streams => true,
+        Crowd::Both => number % 2 == 1,
+    };
+    if !streams {
+        return cached.complete(&request()).await.unwrap();
+    }
+    let events = all(cached.stream(&request()).await.unwrap()).await;
+    assert_eq!(
+        events.len(),
+        self::events().len(),
+        "from the beginning: {events:?}"
+    );
+    ChatStream::from_events(events).collect().await.unwrap()
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..6_000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain until {what}");
+}
+
+/// All of them, one of whom begins, leads, and may leave: before there is an answer, or while it comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_thousand_equal_calls_and_streams_are_one_even_if_the_leader_is_cancelled() {
-    for leader_leaves in [false, true] {
+async fn a_thousand_equal_calls_and_streams_are_one_whoever_leaves() {
+    #[derive(Debug, PartialEq)]
+    enum Leader {
+        Stays,
+        LeavesBefore,
+        LeavesMeanwhile,
+    }
+    for crowd in [Crowd::Calls, Crowd::Streams, Crowd::Both] {
+        for leader_does in [Leader::Stays, Leader::LeavesBefore, Leader::LeavesMeanwhile] {
+            let model = Gated::new(0);
+            let cached = cached(&model);
+            let leader = tokio::spawn(one_of(crowd, 1, cached.clone()));
+            until("the leader has begun", || model.calls() == 1).await;
+            let asks: Vec<_> = (0..999)
+                .map(|number| tokio::spawn(one_of(crowd, number, cached.clone())))
+                .collect();
+            until("all are there", || cached.cache().waiting() == 1_000).await;
+            if leader_does == Leader::LeavesBefore {
+                leader.abort();
+                until("the leader has left", || cached.cache().waiting() == 999).await;
+            }
+            model.open(3);
+            if leader_does == Leader::LeavesMeanwhile {
+                leader.abort();
+            }
+            model.open(100);
+            // Aborted meanwhile, it may have its answer all the same, or have been charged with it and gone.
+            let mut answers: Vec<_> = leader.await.ok().into_iter().collect();
+            for ask in asks {
+                answers.push(ask.await.unwrap());
+            }
+            let paid = answers.iter().filter(|answer| answer.usage == Some(USAGE));
+            let gone = usize::from(answers.len() == 999 && leader_does == Leader::LeavesMeanwhile);
+            let paid = paid.count();
+            assert!(
+                paid <= 1 && paid + gone >= 1,
+                "{paid} of {crowd:?} are charged, the leader {leader_does:?}"
+            );
+            let stats = cached.cache().stats();
+            assert_eq!(
+                (model.calls(), stats.misses),
+                (1, 1),
+                "{crowd:?}, {leader_does:?}"
+            );
+            let answered = stats.misses + stats.coalesced + stats.hits;
+            assert!((answers.len()..=1_000).contains(&(answered as usize)));
+            assert_eq!(cached.cache().in_flight(), 0);
+            assert!(
+                answers
+                    .into_iter()
+                    .all(|response| plain(response) == plain(answer()))
+            );
+        }
+    }
+}
+
+/// The one who began it is there, but does not read; then it goes. Nobody may have been kept in mind for the charge but who
+/// had the end.
+#[tokio::test]
+async fn a_leader_that_leaves_late_takes_no_charge_along() {
+    for reads in 0..events().len() {
         let model = Gated::new(0);
         let cached = cached(&model);
-        let leader = {
-            let cached = cached.clone();
-            tokio::spawn(async move { cached.stream(&request()).await.unwrap().collect().await.unwrap() })
-        };
-        while model.calls() == 0 {
-            tokio::task::yield_now().await;
+        let mut leader = cached.stream(&request()).await.unwrap();
+        model.open(events().len() - 1);
+        for _ in 0..reads.min(events().len() - 2) {
+            leader.next().await.unwrap().unwrap();
         }
-        model.open(3);
+        // A usage is there, and the end is not: neither of them may be told yet who is charged.
+        let mut late = cached.stream(&request()).await.unwrap();
+        let mut next = std::task::Context::from_waker(std::task::Waker::noop());
+        while let std::task::Poll::Ready(event) = leader.poll_next_unpin(&mut next) {
+            assert!(!matches!(event, Some(Ok(ChatEvent::Usage { .. }))));
+        }
+        let waits = tokio::spawn(one_of(Crowd::Calls, 0, cached.clone()));
+        until("it waits", || cached.cache().waiting() == 3).await;
+        drop(leader);
+        model.open(1);
+        late.next().await.unwrap().unwrap();
+        let answers = [late.collect().await.unwrap(), waits.await.unwrap()];
+        let paid = answers.iter().filter(|answer| answer.usage == Some(USAGE));
+        assert_eq!(paid.count(), 1, "the leader had read {reads}");
+        let stats = cached.cache().stats();
+        assert_eq!((model.calls(), stats.misses, stats.coalesced), (1, 1, 1));
+    }
+}
+
+/// An answer past its time is given to all who come, and one call replaces it, however they ask and how old they take it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_who_find_an_old_answer_refresh_it_once() {
+    let clock = crate::Time::new();
+    let settings = settings()
+        .with_clock(clock.clone())
+        .with_ttl(Ttl::After(Duration::from_secs(10)))
+        .with_stale_while_revalidate(Duration::from_secs(1_000), |task| {
+            tokio::spawn(task);
+        });
+    let model = Gated::new(1);
+    let cached = model.clone().layered(CacheLayer::new(settings));
+    assert_eq!(cached.ask(&request()).await.unwrap().1, Served::Miss);
+    for round in 1..4 {
+        clock.advance(Duration::from_secs(15));
         let asks: Vec<_> = (0..1_000)
             .map(|number| {
                 let cached = cached.clone();
                 tokio::spawn(async move {
+                    let age = Control::new().with_max_age(Duration::from_secs(100 + number % 3));
+                    let request = match number % 3 {
+                        0 => request(),
+                        _ => request().with_cache(&age),
+                    };
                     match number % 2 {
-                        0 => cached.complete(&request()).await.unwrap(),
-                        _ => {
-                            let events = all(cached.stream(&request()).await.unwrap()).await;
-                            assert!(
-                                events.len() == self::events().len(),
-                                "from the beginning: {events:?}"
-                            );
-                            ChatStream::from_events(events).collect().await.unwrap()
-                        }
+                        0 => cached.complete(&request).await.unwrap(),
+                        _ => cached.stream(&request).await.unwrap().collect().await.unwrap(),
                     }
                 })
             })
             .collect();
-        tokio::task::yield_now().await;
-        let mut answers = Vec::new();
-        if leader_leaves {
-            // Not before somebody else is there, or the call would be cancelled with it, rightly.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            leader.abort();
-            model.open(100);
-        } else {
-            model.open(100);
-            answers.push(leader.await.unwrap());
-        }
+        // The refresh ends while they still come; those who come after it find what it brought.
+        model.open(1);
         for ask in asks {
-            answers.push(ask.await.unwrap());
+            let served = Served::of(&ask.await.unwrap());
+            assert!(matches!(served, Some(Served::Stale | Served::Hit)), "{served:?}");
         }
-        let paid = answers
-            .iter()
-            .filter(|answer| answer.usage == Some(USAGE))
-            .count();
-        assert_eq!(paid, 1, "one of them is charged");
-        assert!(
-            answers
-                .into_iter()
-                .all(|response| plain(response) == plain(answer()))
-        );
-        assert_eq!((model.calls(), cached.cache().in_flight()), (1, 0));
+        until("it is refreshed", || cached.cache().in_flight() == 0).await;
+        assert_eq!(model.calls(), round + 1, "one refresh");
+        assert_eq!(cached.ask(&request()).await.unwrap().1, Served::Hit);
     }
+    assert_eq!(cached.cache().stats().misses, 1);
+}
+
+#[tokio::test]
+async fn who_asks_anew_shares_with_nobody() {
+    let model = Gated::new(100);
+    let cached = cached(&model);
+    let anew = request().with_cache(&Control::new().with_mode(Mode::Write));
+    let (one, two, three, four) = (
+        cached.stream(&anew).await.unwrap(),
+        cached.stream(&anew).await.unwrap(),
+        cached.ask(&anew).await.unwrap(),
+        cached.ask(&anew).await.unwrap(),
+    );
+    assert_eq!((three.1, four.1), (Served::Miss, Served::Miss));
+    for stream in [one, two] {
+        assert_eq!(stream.collect().await.unwrap().usage, Some(USAGE));
+    }
+    assert_eq!((model.calls(), cached.cache().stats().misses), (4, 4));
+    assert_eq!(cached.ask(&request()).await.unwrap().1, Served::Hit);
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 
 mod cache;
 #[cfg(unix)]
+mod child;
+#[cfg(unix)]
 mod disk;
 #[path = "../../src/flight/mod.rs"]
 #[allow(
@@ -23,7 +25,11 @@ mod redis;
 #[cfg(feature = "layer")]
 mod requests;
 #[cfg(feature = "layer")]
+mod schedule;
+#[cfg(feature = "layer")]
 mod semantic;
+#[cfg(unix)]
+mod steps;
 mod sync;
 mod tiers;
 

@@ -72,7 +72,7 @@ impl Reply {
 /// Waits for the end of the one call; counts how often one began, and how often one was dropped.
 async fn ask(calls: &Calls, reply: &Arc<Reply>, begun: &Arc<AtomicUsize>) -> Option<End> {
     let (reply, begun) = (reply.clone(), begun.clone());
-    let party = calls.join(&1, false, |_| {
+    let party = calls.join(&1, (), false, |_| {
         begun.fetch_add(1, SeqCst);
         async move {
             poll_fn(|cx| reply.poll(cx)).await;
@@ -118,10 +118,9 @@ fn a_leader_that_is_dropped_hands_over_without_a_new_call() {
                 }
             }
         };
-        let leader = calls.join(&1, false, begin(&reply, &begun));
-        let follower = calls.join(&1, false, begin(&reply, &begun));
+        let leader = calls.join(&1, (), false, begin(&reply, &begun));
+        let follower = calls.join(&1, (), false, begin(&reply, &begun));
         assert!(leader.leads() && !follower.leads());
-        assert!(!follower.pays(), "who leads pays, as long as it is there");
         let waits = thread::spawn(move || {
             let end = block_on(follower.end());
             (follower, end)
@@ -143,6 +142,69 @@ fn a_leader_that_is_dropped_hands_over_without_a_new_call() {
     });
 }
 
+/// Somebody leaves at any moment, one who has the end or not, and somebody else comes and may get its seat.
+#[test]
+fn of_those_who_have_the_end_exactly_one_pays() {
+    model("one pays", || {
+        let (calls, reply) = (calls(), Arc::new(Reply::default()));
+        let begun = Arc::new(AtomicUsize::new(0));
+        let begin = || {
+            let (reply, begun) = (reply.clone(), begun.clone());
+            calls.join(&1, (), false, move |_| {
+                begun.fetch_add(1, SeqCst);
+                async move {
+                    poll_fn(|cx| reply.poll(cx)).await;
+                    End(7)
+                }
+            })
+        };
+        let (leader, follower) = (begin(), begin());
+        let paid = Arc::new(AtomicUsize::new(0));
+        let told = paid.clone();
+        let arrives = {
+            let reply = reply.clone();
+            thread::spawn(move || reply.arrive())
+        };
+        let leaves = thread::spawn(move || {
+            {
+                let mut end = std::pin::pin!(leader.end());
+                let mut noop = Context::from_waker(Waker::noop());
+                if Future::poll(end.as_mut(), &mut noop).is_ready() && leader.pays() {
+                    told.fetch_add(1, SeqCst);
+                }
+            }
+            drop(leader);
+        });
+        // It takes the place of the leader if that has left, and joins beside it if not.
+        let late = begin();
+        for party in [follower, late] {
+            assert_eq!(block_on(party.end()), Some(End(7)));
+            paid.fetch_add(usize::from(party.pays()), SeqCst);
+            assert_eq!(party.pays(), party.pays());
+        }
+        leaves.join().unwrap();
+        arrives.join().unwrap();
+        // The late one may have come after the end, and then began a call of its own.
+        assert_eq!(paid.load(SeqCst), begun.load(SeqCst));
+        assert_eq!(calls.len(), 0);
+    });
+}
+
+/// The leader need not ever be polled: what is spawned may be dropped by a runtime that ends.
+#[test]
+fn a_leader_that_is_never_polled_leaves_the_call_to_whoever_waits() {
+    model("never polled", || {
+        let calls = calls();
+        let other = {
+            let calls = calls.clone();
+            thread::spawn(move || block_on(calls.join(&1, (), false, |_| async { End(2) }).end()))
+        };
+        drop(calls.join(&1, (), false, |_| async { End(1) }));
+        assert!(matches!(other.join().unwrap(), Some(End(1 | 2))));
+        assert_eq!(calls.len(), 0);
+    });
+}
+
 #[test]
 fn when_nobody_is_left_the_call_is_dropped() {
     struct Dropped(Arc<AtomicUsize>);
@@ -155,7 +217,7 @@ fn when_nobody_is_left_the_call_is_dropped() {
         let (calls, dropped) = (calls(), Arc::new(AtomicUsize::new(0)));
         let begin = || {
             let token = Dropped(dropped.clone());
-            calls.join(&1, false, move |_| async move {
+            calls.join(&1, (), false, move |_| async move {
                 let _held = token;
                 std::future::pending::<End>().await
             })
@@ -182,13 +244,13 @@ fn a_late_reader_gets_the_beginning_and_then_the_rest() {
     model("late reader", || {
         let (calls, reply) = (calls(), Arc::new(Reply::default()));
         let waits = reply.clone();
-        let early = calls.join(&1, true, |emitter| async move {
+        let early = calls.join(&1, (), true, |emitter| async move {
             emitter.item(1, 1).await;
             poll_fn(|cx| waits.poll(cx)).await;
             emitter.item(2, 1).await;
             End(3)
         });
-        let late = calls.join(&1, true, |_| async { End(0) });
+        let late = calls.join(&1, (), true, |_| async { End(0) });
         let reads = |party: &_| block_on(read_all(party));
         let other = thread::spawn(move || block_on(read_all(&late)));
         let arrives = thread::spawn(move || reply.arrive());

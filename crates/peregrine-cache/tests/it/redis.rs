@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use peregrine_cache::conformance::{self, key};
 use peregrine_cache::{
-    Cache, Clock as _, Control, Entry, ErrorKind, MemoryConfig, MemoryStore, Operation, RedisConfig,
-    RedisStore, Selector, Served, Settings, Store, SystemTimeClock, Tag, TierEvent, Tiers, Ttl,
+    Cache, CacheStats, Clock as _, Control, Entry, ErrorKind, MemoryConfig, MemoryStore, Operation,
+    RedisConfig, RedisStore, Selector, Served, Settings, Store, Survey, SystemTimeClock, Tag, TierEvent,
+    Tiers, Totals, Ttl,
 };
 use peregrine_testkit::service;
 
@@ -128,11 +129,17 @@ async fn the_server_counts_the_time_and_sets_shrink_with_it() {
 async fn what_is_none_of_ours_is_a_counted_error_once() {
     let Some(url) = service::redis() else { return };
     let prefix = prefix("damage");
-    let store = store(&url, &prefix);
+    let slow = Duration::from_secs(10);
+    let config = RedisConfig::new(&url)
+        .with_prefix(&prefix)
+        .with_timeouts(slow, slow)
+        .with_max_entry_bytes(8 << 10);
+    let store = RedisStore::new(&config).unwrap();
     let client = ::redis::Client::open(url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let large = [b'x'; 9 << 10];
     let junk: [&[u8]; 5] = [
-        b"",
+        &large,
         b"junk",
         &[0x95, 9, 0, 0, 0],
         &[0xdd, 255, 255, 255, 255],
@@ -151,10 +158,79 @@ async fn what_is_none_of_ours_is_a_counted_error_once() {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(Store::<String>::get(&store, &key, 0).await.unwrap().is_none());
     }
-    assert_eq!(Store::<String>::status(&store).corrupt, 5);
+    let another = key("damage", 9);
+    ::redis::cmd("RPUSH")
+        .arg(format!("{prefix}e:{another}"))
+        .arg("a list")
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    let error = Store::<String>::get(&store, &another, 0).await.unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Corrupt,
+        "which is no reason to leave the server out"
+    );
+    assert!(Store::<String>::get(&store, &another, 0).await.unwrap().is_none());
+    assert_eq!(Store::<String>::status(&store).corrupt, 6);
     let error = RedisStore::new(&RedisConfig::new("nonsense://user:secret@host")).unwrap_err();
     assert!(error.kind() == ErrorKind::Config && !error.to_string().contains("secret"));
     assert!(!format!("{:?}", RedisConfig::new("redis://user:secret@host")).contains("secret"));
+}
+
+#[tokio::test]
+async fn whoever_looks_from_outside_is_told_what_is_there() {
+    let Some(url) = service::redis() else { return };
+    let prefix = prefix("look");
+    let (uses, looks) = (store(&url, &prefix), store(&url, &prefix));
+    let now = SystemTimeClock.unix_ms();
+    assert_eq!(looks.survey(now).await.unwrap(), Survey::default());
+    assert_eq!(looks.totals().await.unwrap(), Totals::default());
+    for (number, ttl) in [(1, None), (2, Some(50)), (3, Some(100))] {
+        let tags = [Tag::label(if number == 1 { "one" } else { "others" })];
+        let entry = Entry::new("v".to_owned(), now, ttl.map(Duration::from_secs), &tags);
+        assert!(uses.put(&key("look", number), &entry, now).await.unwrap());
+    }
+    let later = now + 60_000;
+    let survey = looks.survey(later).await.unwrap();
+    assert_eq!((survey.entries, survey.expired), (2, 1));
+    let tag = Tag::label("others");
+    assert_eq!(looks.count(&Selector::Tag(tag), later).await.unwrap(), 1);
+    assert_eq!(looks.count(&Selector::All, later).await.unwrap(), 2);
+    assert_eq!(
+        looks.count(&Selector::Key(key("look", 1)), later).await.unwrap(),
+        1
+    );
+
+    // What was removed by its key stands in no set any more, nor is it removed once more by its tag.
+    let removed = Store::<String>::remove(&looks, &Selector::Key(key("look", 3))).await;
+    assert_eq!(removed.unwrap(), 1);
+    assert_eq!(looks.count(&Selector::Tag(tag), now).await.unwrap(), 1);
+    assert_eq!(looks.survey(now).await.unwrap().entries, 2);
+    let removed = Store::<String>::remove(&looks, &Selector::Tag(tag)).await;
+    assert_eq!(removed.unwrap(), 1);
+
+    let mut stats = CacheStats::default();
+    (stats.hits, stats.misses, stats.nano_usd_saved) = (3, 1, 9);
+    let more = Totals::of(&stats);
+    let adds = [&uses, &looks].map(|store| store.add_totals(&more));
+    for add in futures_util::future::join_all(adds).await {
+        add.unwrap();
+    }
+    let totals = looks.totals().await.unwrap();
+    assert_eq!((totals.hits, totals.misses, totals.nano_usd_saved), (6, 2, 18));
+    assert!(totals.since.is_some());
+    Store::<String>::remove(&looks, &Selector::All).await.unwrap();
+    assert_eq!(looks.totals().await.unwrap(), totals, "they are no entries");
+    let client = ::redis::Client::open(url.as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let totals = format!("{prefix}totals");
+    assert_eq!(names(&url, &prefix).await, std::slice::from_ref(&totals));
+    ::redis::cmd("DEL")
+        .arg(totals)
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
 }
 
 type Texts = Cache<String, String>;
@@ -373,4 +449,110 @@ async fn a_server_that_stops_and_starts_under_load_fails_no_call() {
         tier.skipped
     );
     assert!(computed.load(SeqCst) > 400);
+}
+
+/// Waits until something is so.
+async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !done().await {
+        assert!(
+            tokio::time::Instant::now() < patience,
+            "waited in vain until {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn put(cache: &Texts, number: u64) -> Served {
+    let compute = move || async move { Ok(number.to_string()) };
+    let (key, control) = (key("private", number), Control::new());
+    let asked = cache.get_or_compute(&key, &control, compute).await;
+    asked.unwrap().1
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_costs_a_timeout_and_not_one_a_call() {
+    let Some(server) = Server::start() else { return };
+    let config = RedisConfig::new(server.url());
+    let patient = store(&server.url(), "patient:");
+    until("it answers", async || patient.survey(0).await.is_ok()).await;
+    let cache = Texts::new(Settings::new().with_store(RedisStore::new(&config).unwrap()));
+    until("it takes entries", async || {
+        put(&cache, 1).await;
+        put(&cache, 1).await == Served::Hit
+    })
+    .await;
+    let signal = |name: &str| {
+        let pid = server.child.as_ref().unwrap().id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    signal("-STOP");
+    until("it is left out", async || {
+        put(&cache, 2).await;
+        cache.stats().tiers[0].down
+    })
+    .await;
+    let before = cache.stats();
+    for number in 1_000..1_200 {
+        assert_eq!(put(&cache, number).await, Served::Miss, "calls go on");
+    }
+    let after = cache.stats();
+    let failures = after.tiers[0].failures - before.tiers[0].failures;
+    let skipped = after.tiers[0].skipped - before.tiers[0].skipped;
+    assert!(
+        failures <= 10 && skipped >= 100,
+        "{failures} failures, {skipped} skipped"
+    );
+    signal("-CONT");
+    until("it is asked again", async || put(&cache, 1).await == Served::Hit).await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_nothing_more_is_still_read() {
+    let Some(server) = Server::start() else { return };
+    let patient = store(&server.url(), "patient:");
+    until("it answers", async || patient.survey(0).await.is_ok()).await;
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let told = events.clone();
+    let settings = Settings::new()
+        .with_store(store(&server.url(), "full:"))
+        .with_report(move |event| told.lock().unwrap().push(event.clone()));
+    let cache = Texts::new(settings);
+    assert_eq!(put(&cache, 1).await, Served::Miss);
+    let client = ::redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let memory = |size: &'static str| {
+        let mut command = ::redis::cmd("CONFIG");
+        command.arg("SET").arg("maxmemory").arg(size);
+        command
+    };
+    memory("1").exec_async(&mut connection).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(put(&cache, 2).await, Served::Miss, "it cannot be stored");
+        assert_eq!(put(&cache, 1).await, Served::Hit, "what is there is found");
+    }
+    {
+        let events = events.lock().unwrap();
+        let writes = events.iter().filter(|event| {
+            matches!(
+                event,
+                TierEvent::Down {
+                    operation: Operation::Write,
+                    ..
+                }
+            )
+        });
+        assert!(writes.count() == 1 && events.len() == 1, "{events:?}");
+    }
+    memory("0").exec_async(&mut connection).await.unwrap();
+    until("it takes entries again", async || {
+        put(&cache, 2).await == Served::Hit
+    })
+    .await;
 }

@@ -235,6 +235,15 @@ proptest! {
         let fresh = ChatRequest::new(sizes.iter().enumerate().take(cut).map(message));
         prop_assert_eq!(key(&grown), key(&fresh));
         prop_assert_eq!(key(&grown) == before, cut == sizes.len());
+
+        // Clones that go on differently share what is remembered, and nothing else.
+        let mut other = grown.clone();
+        for (request, text) in [(&mut grown, "one"), (&mut other, "two")] {
+            request.messages.push(Message::user(text));
+            let turns = sizes.iter().enumerate().take(cut).map(message).chain([Message::user(text)]);
+            prop_assert_eq!(key(request), key(&ChatRequest::new(turns)));
+        }
+        prop_assert_ne!(key(&grown), key(&other));
     }
 
     /// However messages are split, different conversations have different keys.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use peregrine_cache::semantic::{Lookup, Semantic, SemanticConfig};
-use peregrine_cache::{CacheLayer, CachedModel, Key, MemoryConfig, MemoryStore, Served, Settings};
+use peregrine_cache::{
+    CacheLayer, CachedModel, Key, MemoryConfig, MemoryStore, Selector, Served, Settings, Tag,
+};
 use peregrine_core::{
     ChatModel, ChatRequest, ChatResponse, EmbedRequest, EmbedResponse, EmbeddingModel, Embeddings, Error,
     Message, ModelInfo, Result, Scope,
@@ -139,7 +141,7 @@ async fn what_turns_out_right_is_used_more_and_what_turns_out_wrong_is_not() {
 async fn nothing_crosses_a_context_and_an_exact_hit_comes_first() {
     let semantic = Semantic::new(SemanticConfig::default().answering()).unwrap();
     let key = |byte| Key::from_digest([byte; 32]);
-    semantic.insert(&key(1), &key(10), &[1.0, 0.0]);
+    semantic.insert(&key(1), &key(10), &[1.0, 0.0], &[]);
     assert!(semantic.find(&key(2), &[1.0, 0.0]).is_none(), "another context");
     assert!(semantic.find(&key(1), &[0.0, 1.0]).is_none(), "nothing similar");
     assert!(semantic.find(&key(1), &[1.0]).is_none(), "another length");
@@ -192,6 +194,27 @@ async fn in_shadow_mode_it_learns_and_never_answers() {
     assert!(stats.prompts == 120 && stats.used < 119);
 }
 
+#[tokio::test]
+async fn what_is_removed_of_a_scope_is_forgotten_here_too() {
+    let config = SemanticConfig::default().answering().with_max_error(1.0);
+    let model = cached(config.with_min_observations(0));
+    let other = |text: &str| ask(text).with_scope(Scope::tenant("b").unwrap());
+    for text in ["one two", "three four"] {
+        assert_eq!(served(&model, &ask(text)).await, Served::Miss);
+        assert_eq!(served(&model, &other(text)).await, Served::Miss);
+    }
+    let prompts = || model.cache().semantic().unwrap().stats().prompts;
+    assert_eq!(prompts(), 4);
+    let scope = Tag::scope(&Scope::tenant("b").unwrap().key());
+    assert_eq!(model.cache().remove(&Selector::Tag(scope)).await.unwrap(), 2);
+    assert_eq!(prompts(), 2);
+    assert_eq!(served(&model, &ask("two one")).await, Served::Similar);
+    assert_eq!(served(&model, &other("two one")).await, Served::Miss);
+    let key = model.cache().key(model.info(), &ask("one two")).unwrap();
+    assert_eq!(model.cache().remove(&Selector::Key(key)).await.unwrap(), 1);
+    assert_eq!(prompts(), 2, "one of each");
+}
+
 #[test]
 fn what_it_holds_is_bounded_and_feedback_finds_its_prompt() {
     for lookup in [Lookup::Linear, Lookup::Indexed] {
@@ -203,7 +226,13 @@ fn what_it_holds_is_bounded_and_feedback_finds_its_prompt() {
         let key = |number: u8| Key::from_digest([number; 32]);
         for number in 0..100 {
             let angle = f32::from(number) / 10.0;
-            semantic.insert(&key(number % 3), &key(number), &[angle.cos(), angle.sin(), 0.1]);
+            let tags = [Tag::label(&(number % 2).to_string())];
+            semantic.insert(
+                &key(number % 3),
+                &key(number),
+                &[angle.cos(), angle.sin(), 0.1],
+                &tags,
+            );
         }
         assert_eq!(semantic.stats().prompts, 10);
         let angle = 9.9_f32;
@@ -215,15 +244,24 @@ fn what_it_holds_is_bounded_and_feedback_finds_its_prompt() {
             .filter(|_| semantic.find(&key(0), &vector).unwrap().use_it)
             .count();
         assert!(uses > 20, "{uses}");
-        semantic.remove(&key(99));
+        semantic.remove(&Selector::Key(key(99)));
         assert!(
             semantic
                 .find(&key(0), &vector)
                 .is_none_or(|other| other.key != key(99))
         );
         semantic.feedback(&key(99), 1.0, true);
-        semantic.clear();
+        semantic.remove(&Selector::Tag(Tag::label("2")));
+        assert_eq!(semantic.stats().prompts, 9);
+        semantic.remove(&Selector::Tag(Tag::label("1")));
+        assert_eq!(semantic.stats().prompts, 5);
+        semantic.insert(&key(1), &key(200), &[1.0, 0.0, 0.0], &[Tag::label("1")]);
+        semantic.remove(&Selector::Tag(Tag::label("0")));
+        assert_eq!(semantic.stats().prompts, 1);
+        assert_eq!(semantic.find(&key(1), &[1.0, 0.0, 0.0]).unwrap().key, key(200));
+        semantic.remove(&Selector::All);
         assert_eq!(semantic.stats().prompts, 0);
+        assert!(semantic.find(&key(1), &[1.0, 0.0, 0.0]).is_none());
     }
     assert!(Semantic::new(SemanticConfig::default().with_max_error(2.0)).is_err());
     assert!(Semantic::new(SemanticConfig::default().with_max_error(f64::NAN)).is_err());
