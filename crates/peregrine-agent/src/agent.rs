@@ -380,7 +380,7 @@ impl Agent {
         if self.0.is_direct(&input) {
             return direct::run_as::<S>(&self.0, contract, input).await;
         }
-        let driver = self.typed_driver(&contract, Start::New(input), false)?;
+        let mut driver = self.typed_driver(&contract, Start::New(input), false)?;
         driver.finish_as::<S>().await
     }
 
@@ -444,7 +444,7 @@ impl Agent {
         &self,
         start: Start,
         streaming: bool,
-    ) -> Result<Driver, RunError> {
+    ) -> Result<Box<Driver>, RunError> {
         match Contract::of::<S>(self.0.capabilities(), self.0.offers_tools()) {
             Ok(contract) => self.typed_driver(&contract, start, streaming),
             Err(error) => Err(start.failed(error)),
@@ -463,7 +463,7 @@ impl Agent {
         self.0.ready_spec(None)
     }
 
-    pub(crate) fn driver(&self, start: Start, streaming: bool) -> Result<Driver, RunError> {
+    pub(crate) fn driver(&self, start: Start, streaming: bool) -> Result<Box<Driver>, RunError> {
         Driver::new(Setup {
             inner: Arc::clone(&self.0),
             spec: self.0.ready_spec(None),
@@ -473,7 +473,12 @@ impl Agent {
         })
     }
 
-    fn typed_driver(&self, contract: &Contract, start: Start, streaming: bool) -> Result<Driver, RunError> {
+    fn typed_driver(
+        &self,
+        contract: &Contract,
+        start: Start,
+        streaming: bool,
+    ) -> Result<Box<Driver>, RunError> {
         Driver::new(Setup {
             inner: Arc::clone(&self.0),
             spec: self.0.ready_spec(Some(contract)),

@@ -6,9 +6,7 @@
 
 use std::sync::Arc;
 
-use peregrine_core::{
-    ChatModel as _, ChatRequest, ChatResponse, Cost, Error as ModelError, Message, Messages,
-};
+use peregrine_core::{ChatModel as _, ChatRequest, ChatResponse, Cost, Error as ModelError, Message};
 use peregrine_signatures::{Compiled, Contract, Signature};
 
 use crate::agent::Inner;
@@ -37,11 +35,19 @@ pub(crate) async fn run_as<S: Signature>(
     input: Input,
 ) -> Result<TypedOutput<S::Output>, RunError> {
     let mut call = Call::new(inner, Some(contract.system()), input)?;
-    let applied = contract.apply(call.template.clone());
-    call.template = match applied {
-        Ok(template) => template,
-        Err(error) => return Err(call.fail(error)),
+    let messages = std::mem::take(&mut call.request.messages);
+    let applied = contract.apply(std::mem::take(&mut call.request));
+    let problem = match applied {
+        Ok(request) => {
+            call.request = request;
+            None
+        }
+        Err(error) => Some(error),
     };
+    call.request.messages = messages;
+    if let Some(error) = problem {
+        return Err(call.fail(error));
+    }
     let mut response = call.ask().await?;
     if let Verdict::Accepted { value, metadata } = check(&contract, &response, None).verdict {
         let message = settled(&response);
@@ -58,9 +64,8 @@ pub(crate) async fn run_as<S: Signature>(
 /// The one call, and what there is to report of it.
 struct Call<'i> {
     inner: &'i Arc<Inner>,
-    /// Everything of the request but its messages.
-    template: ChatRequest,
-    messages: Messages,
+    /// The request, and then the conversation that it begins.
+    request: ChatRequest,
     input: Input,
     report: RunReport,
 }
@@ -71,28 +76,26 @@ impl<'i> Call<'i> {
         if input.messages.is_empty() {
             return Err(RunError::new(nothing_asked(), report));
         }
-        let mut template = inner.spec.template.clone();
-        if input.scope.is_some() {
-            template.scope.clone_from(&input.scope);
-        }
         let head = inner.spec.head.iter().chain(form).cloned();
         let asked = input.messages.iter().cloned().map(Arc::new);
+        let mut request = ChatRequest {
+            messages: head.chain(asked).collect(),
+            ..inner.spec.template.clone()
+        };
+        if input.scope.is_some() {
+            request.scope.clone_from(&input.scope);
+        }
         Ok(Self {
             inner,
-            template,
-            messages: head.chain(asked).collect(),
+            request,
             input,
             report,
         })
     }
 
     async fn ask(&mut self) -> Result<ChatResponse, RunError> {
-        let request = ChatRequest {
-            messages: self.messages.clone(),
-            ..self.template.clone()
-        };
         self.report.steps += 1;
-        match self.inner.models[0].complete(&request).await {
+        match self.inner.models[0].complete(&self.request).await {
             Ok(response) => {
                 self.report.usage = response.usage;
                 self.report.cost = self.cost(&response);
@@ -113,13 +116,13 @@ impl<'i> Call<'i> {
     fn fail(&mut self, error: impl Into<Error>) -> RunError {
         let id = self.report.run_id;
         let mut report = std::mem::replace(&mut self.report, RunReport::new(id));
-        report.messages = self.messages.clone();
+        report.messages = self.request.messages.clone();
         RunError::new(error, report)
     }
 
     fn output(mut self, response: ChatResponse, message: Message) -> RunOutput {
-        self.messages.push(message);
-        self.report.messages = self.messages;
+        self.request.messages.push(message);
+        self.report.messages = self.request.messages;
         RunOutput {
             response,
             report: self.report,
@@ -132,7 +135,7 @@ impl<'i> Call<'i> {
         response: ChatResponse,
         mut spec: Arc<RunSpec>,
         signature: Option<Arc<Compiled>>,
-    ) -> Result<Driver, RunError> {
+    ) -> Result<Box<Driver>, RunError> {
         if self.input.scope.is_some() {
             Arc::make_mut(&mut spec)
                 .template

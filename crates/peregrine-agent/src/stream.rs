@@ -52,9 +52,9 @@ enum State {
 }
 
 impl RunStream {
-    pub(crate) fn new(driver: Result<Driver, RunError>) -> Self {
+    pub(crate) fn new(driver: Result<Box<Driver>, RunError>) -> Self {
         Self(match driver {
-            Ok(driver) => State::Running(Box::new(driver)),
+            Ok(driver) => State::Running(driver),
             Err(error) => State::Failed(Some(error)),
         })
     }

@@ -3,16 +3,17 @@
 //! Nothing here connects or validates a key; that happens at the first call. Equal base URLs and credentials
 //! share connections, in the whole process unless a connector has a pool of its own.
 
+use std::fmt;
 use std::sync::Arc;
 
 use peregrine_core::{
-    ChatModel as _, ConfigError, EmbeddingHandle, EmbeddingModel as _, ModelHandle, ModelInfo, Result, Secret,
+    ChatModel, ConfigError, EmbeddingHandle, EmbeddingModel as _, ModelHandle, ModelInfo, Result, Secret,
 };
 
-use crate::breaker::BreakerPolicy;
+use crate::breaker::{Breaker, BreakerPolicy};
 use crate::capabilities::CapabilityTable;
 use crate::codecs;
-use crate::hedge::HedgePolicy;
+use crate::hedge::{Hedge, HedgePolicy};
 use crate::http::{Credential, Endpoint, HttpConfig, RemoteEmbedder, RemoteModel, TokioClock};
 use crate::pool::{Address, Pool};
 use crate::profile::{Dialect, Profile};
@@ -66,6 +67,17 @@ pub struct Connector {
     hedge: Option<HedgePolicy>,
     capabilities: Arc<CapabilityTable>,
     pool: Pool,
+    inner: Option<Inner>,
+}
+
+/// What stands around the provider itself.
+#[derive(Clone)]
+struct Inner(Arc<dyn Fn(ModelHandle) -> ModelHandle + Send + Sync>);
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inner")
+    }
 }
 
 impl Default for Connector {
@@ -87,6 +99,7 @@ impl Connector {
             hedge: None,
             capabilities: Arc::new(CapabilityTable::builtin()),
             pool: Pool::global().clone(),
+            inner: None,
         }
     }
 
@@ -132,6 +145,27 @@ impl Connector {
     #[must_use]
     pub fn with_hedge(mut self, policy: impl Into<Option<HedgePolicy>>) -> Self {
         self.hedge = policy.into();
+        self
+    }
+
+    /// Puts layers around the provider itself, inside of hedge, breaker and retries: they see each attempt.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use peregrine_core::{ChatModel, Middleware, ModelHandle, Result};
+    /// use peregrine_providers::Connector;
+    ///
+    /// /// `limit` is a `RateLimit` of `peregrine-limits`, here and around the retries.
+    /// fn limited(limit: impl Middleware + Clone) -> Result<ModelHandle> {
+    ///     let inner = limit.clone();
+    ///     let connector = Connector::new().with_inner(move |model| model.layered(inner.clone()).into_handle());
+    ///     Ok(connector.chat("openai/gpt-4o-mini")?.layered(limit).into_handle())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn with_inner(mut self, wrap: impl Fn(ModelHandle) -> ModelHandle + Send + Sync + 'static) -> Self {
+        self.inner = Some(Inner(Arc::new(wrap)));
         self
     }
 
@@ -190,15 +224,14 @@ impl Connector {
             .as_ref()
             .map(|policy| Retry::new(policy.clone(), Arc::new(TokioClock)).with_budget(self.budget.clone()));
         let remote = RemoteModel::new(info, codecs::chat(profile), endpoint)?;
-        // Without the layers their places are left out too: each makes the future of a call larger.
-        Ok(match (retry, hedge.is_some() || breaker.is_some()) {
-            (None, false) => remote.into_handle(),
-            (Some(retry), false) => remote.layered(retry).into_handle(),
-            (retry, true) => remote
-                .layered(hedge)
-                .layered(breaker)
-                .layered(retry)
-                .into_handle(),
+        let layers = Layers {
+            hedge,
+            breaker,
+            retry,
+        };
+        Ok(match &self.inner {
+            None => layers.around(remote),
+            Some(Inner(wrap)) => layers.around(wrap(remote.into_handle())),
         })
     }
 
@@ -255,6 +288,29 @@ impl Connector {
             .with_auth(profile.auth)
             .with_headers(headers);
         self.pool.endpoint(&address, self.http.clone())
+    }
+}
+
+/// What a model of a connector has around it.
+struct Layers {
+    hedge: Option<Hedge>,
+    breaker: Option<Breaker>,
+    retry: Option<Retry>,
+}
+
+impl Layers {
+    /// Without the layers their places are left out too: each makes the future of a call larger.
+    fn around(self, model: impl ChatModel) -> ModelHandle {
+        let Self {
+            hedge,
+            breaker,
+            retry,
+        } = self;
+        match (retry, hedge.is_some() || breaker.is_some()) {
+            (None, false) => model.into_handle(),
+            (Some(retry), false) => model.layered(retry).into_handle(),
+            (retry, true) => model.layered(hedge).layered(breaker).layered(retry).into_handle(),
+        }
     }
 }
 

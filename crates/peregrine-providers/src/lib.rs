@@ -18,11 +18,17 @@
 //! | cache | `peregrine-cache` | a hit costs nothing of what follows |
 //! | single flight | `peregrine-cache`, [`Coalesce`] | equal misses are one call |
 //! | fallback | [`Fallback`] | each model has all that follows for itself; what is cached is the answer, whoever gave it |
-//! | limit | `peregrine-limits` | a call waits for its turn once; its retries are the same call |
+//! | limit | `peregrine-limits` | a call waits for its turn once, in the order of calls |
 //! | retry | [`Retry`] | tries again what is within it |
 //! | breaker | [`Breaker`] | sees each attempt; when it opens, retries end and the fallback is asked |
 //! | hedge | [`Hedge`] | two calls are one attempt; what is timed is the provider, not waiting |
+//! | limit, once more | `peregrine-limits` | the first attempt uses the turn of its call, each further one takes its own |
 //! | provider | [`wire`] over HTTP | |
+//!
+//! The limit stands in two places, as the same layer: outside of retries a call waits once; inside of the hedge it counts
+//! what really goes out, retries and hedges included, and learns of a refusal at once. Without the inner one, further
+//! attempts go out uncounted. [`Connector::with_inner`](struct.Connector.html#method.with_inner) is the inner place of the
+//! models that a connector makes.
 //!
 //! [`ChatModel::layered`](peregrine_core::ChatModel::layered) puts a layer around a model, so the innermost comes first; an
 //! `Option` of a layer is a layer:
@@ -35,9 +41,11 @@
 //! fn resilient(model: ModelHandle, hedge: bool, timer: Arc<dyn Timer>) -> ModelHandle {
 //!     let hedge = hedge.then(|| Hedge::new(HedgePolicy::default(), timer.clone()));
 //!     model
+//!         // .layered(limit.clone())
 //!         .layered(hedge)
 //!         .layered(Breaker::new(BreakerPolicy::default(), Arc::new(peregrine_core::SystemClock)))
 //!         .layered(Retry::new(RetryPolicy::default(), timer))
+//!         // .layered(limit).layered(cache)
 //!         .into_handle()
 //! }
 //!

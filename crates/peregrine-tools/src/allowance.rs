@@ -26,7 +26,7 @@ use crate::{Registry, ToolError, ToolInfo};
 ///     decision.into_result().unwrap_err().to_string(),
 ///     "the tool `send_mail` may not be called: it has side effects and was not allowed by name"
 /// );
-/// assert!(!allowance.decide(&tool("read_secrets").with_effect(Effect::ReadOnly)).is_allowed());
+/// assert!(!allowance.permits(&tool("read_secrets").with_effect(Effect::ReadOnly)));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowance {
@@ -74,10 +74,22 @@ impl Allowance {
         self
     }
 
-    /// Whether a tool may run.
+    /// Whether a tool may run, without saying why: for those who ask often. Allocates nothing.
+    pub fn permits(&self, tool: &ToolInfo) -> bool {
+        self.reason(tool).permits()
+    }
+
+    /// Whether a tool may run, and why.
     pub fn decide(&self, tool: &ToolInfo) -> Decision {
+        Decision {
+            tool: tool.name().to_owned(),
+            reason: self.reason(tool),
+        }
+    }
+
+    fn reason(&self, tool: &ToolInfo) -> Reason {
         let name = tool.name();
-        let reason = if self.denied.contains(name) {
+        if self.denied.contains(name) {
             Reason::DeniedByName
         } else if self.allowed.contains(name) {
             Reason::AllowedByName
@@ -87,10 +99,6 @@ impl Allowance {
             Reason::ReadOnly
         } else {
             Reason::HasEffects(tool.effect())
-        };
-        Decision {
-            tool: name.to_owned(),
-            reason,
         }
     }
 
@@ -143,7 +151,7 @@ pub enum Reason {
 impl Decision {
     /// Whether it may run.
     pub fn is_allowed(&self) -> bool {
-        matches!(self.reason, Reason::ReadOnly | Reason::AllowedByName)
+        self.reason.permits()
     }
 
     /// The refusal as an error.
@@ -159,6 +167,12 @@ impl Decision {
             reason: self.reason.to_string(),
             tool: self.tool,
         })
+    }
+}
+
+impl Reason {
+    fn permits(self) -> bool {
+        matches!(self, Self::ReadOnly | Self::AllowedByName)
     }
 }
 

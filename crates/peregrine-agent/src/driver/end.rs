@@ -98,7 +98,7 @@ impl Driver {
         self.result = Some(match outcome {
             Ok(response) => Ok(RunOutput { response, report }),
             Err(error) => {
-                let run = (can_go_on && self.run.paused().is_some()).then(|| self.run.clone());
+                let run = (can_go_on && self.run.paused().is_some()).then(|| self.run.clone().whole());
                 Err(RunError::new(error, report).with_run(run))
             }
         });

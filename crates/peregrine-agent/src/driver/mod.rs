@@ -7,6 +7,7 @@ mod begin;
 mod budgets;
 pub(crate) mod check;
 mod end;
+mod few;
 #[cfg(feature = "checkpoints")]
 mod journal;
 mod model;
@@ -42,6 +43,7 @@ use crate::run::{
 };
 use budgets::Sizes;
 pub(crate) use end::typed;
+use few::Few;
 #[cfg(feature = "checkpoints")]
 use journal::Log;
 use near::Near;
@@ -75,15 +77,15 @@ pub(crate) struct Driver {
     /// What was read of the answers that wait to be checked, by thread.
     reads: BTreeMap<u32, Read>,
     /// The tools that are under way.
-    tools: BTreeMap<CallId, ToolTask>,
+    tools: Few<CallId, ToolTask>,
     /// The tools that returned, for the report. The lower id was asked for before.
     called: BTreeMap<CallId, CalledTool>,
     /// Which model a thread asked last, and how that failed if it did.
     asked: BTreeMap<u32, (u32, Option<String>)>,
     /// The latest turn of each thread.
-    turns: BTreeMap<u32, u32>,
+    turns: Few<u32, u32>,
     /// The turns that are not over: their tools are under way.
-    open: BTreeMap<u32, u32>,
+    open: Few<u32, u32>,
     report: RunReport,
     /// The latest error of each thread's models, whole.
     model_errors: BTreeMap<u32, ModelError>,
@@ -108,20 +110,20 @@ enum Wake {
 }
 
 impl Driver {
-    /// Runs to the end.
-    pub(crate) async fn finish(mut self) -> Result<RunOutput, RunError> {
+    /// Runs to the end. Once.
+    pub(crate) async fn finish(&mut self) -> Result<RunOutput, RunError> {
         while self.next().await.is_some() {}
-        self.into_result()
+        self.result()
     }
 
-    /// Runs to the end, and makes the answer a type.
-    pub(crate) async fn finish_as<S: Signature>(mut self) -> Result<TypedOutput<S::Output>, RunError> {
+    /// Runs to the end, once, and makes the answer a type.
+    pub(crate) async fn finish_as<S: Signature>(&mut self) -> Result<TypedOutput<S::Output>, RunError> {
         while self.next().await.is_some() {}
         let value = match self.run.ended() {
             Some(End::Completed { value, .. }) => value.clone().unwrap_or_default(),
             _ => serde_json::Map::new(),
         };
-        let run = self.into_result()?;
+        let run = self.result()?;
         typed::<S>(value, run)
     }
 
@@ -138,13 +140,13 @@ impl Driver {
         }
     }
 
-    fn into_result(mut self) -> Result<RunOutput, RunError> {
+    fn result(&mut self) -> Result<RunOutput, RunError> {
         match self.result.take() {
             Some(result) => result,
             // `next` only ends with a result.
             None => Err(RunError::new(
                 internal("the run ended without a result"),
-                self.report,
+                std::mem::replace(&mut self.report, RunReport::new(self.run_id)),
             )),
         }
     }

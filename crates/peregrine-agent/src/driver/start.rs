@@ -10,6 +10,7 @@ use peregrine_signatures::Compiled;
 use peregrine_tools::Cancellation;
 
 use super::budgets::Sizes;
+use super::few::Few;
 use super::near::Near;
 use super::ops::{Done, Ops};
 use super::stop::{Below, Stop};
@@ -84,7 +85,8 @@ pub(crate) fn new_run_id() -> RunId {
 }
 
 impl Driver {
-    pub(crate) fn new(setup: Setup) -> Result<Self, RunError> {
+    /// Where it stays: it is large, and would be moved several times before it is polled.
+    pub(crate) fn new(setup: Setup) -> Result<Box<Self>, RunError> {
         let Setup {
             inner,
             mut spec,
@@ -191,8 +193,12 @@ impl Driver {
                 failures: Arc::new(AtomicU32::new(0)),
             });
         let grace = inner.grace;
-        let mut driver = Self {
-            run: Run::new(spec).with_id(id),
+        let mut run = Run::new(spec).with_id(id);
+        if log.is_none() {
+            run.hand_over();
+        }
+        let mut driver = Box::new(Self {
+            run,
             inner,
             signature,
             run_id: id,
@@ -209,18 +215,18 @@ impl Driver {
             stop: interrupts.map(|above| Box::new(Stop::new(&above, id.to_string(), grace, streaming))),
             hooks,
             reads: BTreeMap::new(),
-            tools: BTreeMap::new(),
+            tools: Few::default(),
             called: BTreeMap::new(),
             asked: BTreeMap::new(),
-            turns: BTreeMap::new(),
-            open: BTreeMap::new(),
+            turns: Few::default(),
+            open: Few::default(),
             report: RunReport::new(id),
             model_errors: BTreeMap::new(),
             signature_errors: BTreeMap::new(),
             result: None,
             is_over: false,
             log,
-        };
+        });
         driver.watch_time();
         driver.start_now_or_late(start);
         Ok(driver)

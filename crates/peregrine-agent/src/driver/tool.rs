@@ -80,9 +80,15 @@ impl ToolOp {
             Err(refused) if self.is_denied || !self.task.approved => return Err(refused.clone().into()),
             _ => {}
         }
-        let Some(hooks) = &self.hooks else {
-            return Ok(self.execute(asked).await?.into_result(asked));
-        };
+        match &self.hooks {
+            None => Ok(self.execute(asked).await?.into_result(asked)),
+            // Boxed: with hooks it is several times as large as without.
+            Some(hooks) => Box::pin(self.called_between(hooks)).await,
+        }
+    }
+
+    async fn called_between(&self, hooks: &BoundHooks) -> Result<ToolResult, Failed> {
+        let asked = &self.task.tool_call;
         let mut changed = (**asked).clone();
         hooks
             .before_tool(&mut changed)
@@ -110,7 +116,8 @@ impl ToolOp {
     async fn execute(&self, call: &ToolCall) -> Result<ToolOutput, Failed> {
         let call = self.registry.validate(call)?;
         if let Some(budget) = &self.budget {
-            let reserved = budget.reserve(&Estimate::tool_calls(1)).await;
+            let estimate = Estimate::tool_calls(1);
+            let reserved = Box::pin(budget.reserve(&estimate)).await;
             // One call is one call, whatever becomes of it: there is nothing to wait for, and nothing to exceed.
             let _ = reserved.map_err(Failed::Limit)?.settle(Spent::tool_calls(1));
         }

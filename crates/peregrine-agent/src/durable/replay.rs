@@ -102,7 +102,7 @@ impl Agent {
         let run = folded.run.clone();
         let outcome = match run.ended() {
             Some(_) => Some(match self.driver(Start::Replayed(Box::new(folded)), false) {
-                Ok(driver) => driver.finish().await,
+                Ok(mut driver) => driver.finish().await,
                 Err(error) => Err(error),
             }),
             None => None,

@@ -337,7 +337,7 @@ impl StoredRun {
     ///
     /// As [`resume`](Self::resume).
     pub async fn resume_as<S: Signature>(self, more: More) -> Result<TypedOutput<S::Output>, RunError> {
-        let driver = self.agent.resuming_as::<S>(self.start(more), false)?;
+        let mut driver = self.agent.resuming_as::<S>(self.start(more), false)?;
         driver.finish_as::<S>().await
     }
 

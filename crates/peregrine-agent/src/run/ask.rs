@@ -229,7 +229,7 @@ impl Run {
             effects.push(Effect::SaveMemory { messages });
             return;
         }
-        if let Some(end) = self.ending.clone() {
+        if let Some(end) = self.final_end() {
             self.phase = Phase::Over;
             effects.push(Effect::Finish { end });
         }

@@ -55,7 +55,7 @@ pub(crate) struct Known {
     failed: bool,
 }
 
-type Answered = (Arc<ChatResponse>, Option<Map<String, Value>>);
+pub(super) type Answered = (Arc<ChatResponse>, Option<Map<String, Value>>);
 
 impl Run {
     pub(super) fn begin_strategy(&mut self, messages: &Messages) {
@@ -132,7 +132,7 @@ impl Run {
                 self.executed(numbers, worker, steps, plans, known);
             }
             _ => {
-                if let Some(outcome) = self.outcome(0) {
+                if let Some(outcome) = self.take_outcome() {
                     self.conclude(outcome);
                 }
             }

@@ -24,6 +24,7 @@ mod effect;
 mod end;
 mod event;
 mod flow;
+mod hand_over;
 mod kept;
 mod spec;
 mod strategy;
@@ -46,6 +47,7 @@ pub use strategy::{BestOfN, Dataflow, PlanAndExecute, Reflection, Strategy, Tria
 
 use crate::budget::{LimitReached, Resource};
 use compose::Stage;
+use hand_over::Kept;
 use thread::{State, Thread};
 use turn::SlotState;
 
@@ -92,6 +94,8 @@ pub struct Run {
     next_call: u64,
     limits: Limits,
     counts: Counts,
+    #[serde(skip)]
+    kept: Kept,
 }
 
 /// The version of the serialised form; a reader refuses others.
@@ -203,6 +207,7 @@ impl Run {
             stage: Stage::Single,
             next_call: 0,
             counts: Counts::default(),
+            kept: Kept::All,
             spec,
         }
     }
@@ -496,6 +501,7 @@ impl Run {
 
     fn saved(&mut self, failure: Option<Failure>) {
         if let Some(failure) = failure {
+            self.put_back();
             let response = match self.ending.take() {
                 Some(End::Completed { response, .. }) => Some(response),
                 _ => None,

@@ -53,6 +53,7 @@ pub async fn run(subject: &dyn Subject) {
     records::round_trip(subject).await;
     records::keys(subject).await;
     records::spans_and_snapshots(subject).await;
+    records::snapshots_first(subject).await;
     records::parts_once(subject).await;
     records::durabilities(subject).await;
     records::dropped_appends(subject).await;

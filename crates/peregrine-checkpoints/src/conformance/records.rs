@@ -8,7 +8,7 @@ use bytes::Bytes;
 use peregrine_core::UnixTime;
 
 use super::{Subject, fresh, numbers, run_of, run_with};
-use crate::{Draft, Durability, Error, Kind, Part, Record, SnapshotPolicy, Span};
+use crate::{Draft, Durability, Error, Kind, Part, Record, RunKey, SnapshotPolicy, Span};
 
 /// Bytes that do not compress.
 fn noise(len: usize, seed: u64) -> Bytes {
@@ -128,6 +128,46 @@ pub(super) async fn keys(subject: &dyn Subject) {
         numbers(&checkpoints.load(&key, Span::ALL).await.unwrap().records),
         [0]
     );
+}
+
+/// A snapshot is the first record of a run, and follows directly on a fork and on a take-over.
+pub(super) async fn snapshots_first(subject: &dyn Subject) {
+    let (checkpoints, scope) = fresh(subject).await;
+    for (number, durability) in [(1, Durability::ProcessSafe), (2, Durability::PowerSafe)] {
+        let checkpoints = checkpoints.with_durability(durability);
+        let (key, child) = (run_of(&scope, number), run_of(&scope, 10 + number));
+        let seqs = async |key: &RunKey, span: Span| {
+            let history = checkpoints.load(key, span).await.unwrap();
+            history
+                .records
+                .iter()
+                .map(|record| record.seq)
+                .collect::<Vec<_>>()
+        };
+        let mut journal = checkpoints.create(&key).await.unwrap();
+        journal.snapshot(1, "first").await.unwrap();
+        journal.append(Kind::Event, 1, &1_u64).await.unwrap();
+        assert_eq!(seqs(&key, Span::SINCE_SNAPSHOT).await, [0, 1]);
+        journal.snapshot(1, "second").await.unwrap();
+        assert_eq!(seqs(&key, Span::SINCE_SNAPSHOT).await, [2]);
+        assert_eq!(seqs(&key, Span::ALL).await, [0, 1, 2]);
+        journal.finish().await.unwrap();
+
+        let (mut fork, _) = checkpoints.fork(&key, 2, child.run).await.unwrap();
+        fork.snapshot(1, "of the fork").await.unwrap();
+        fork.append(Kind::Event, 1, &3_u64).await.unwrap();
+        fork.finish().await.unwrap();
+        // Record 2 says that it is a fork.
+        assert_eq!(seqs(&child, Span::SINCE_SNAPSHOT).await, [3, 4]);
+        assert_eq!(seqs(&child, Span::ALL).await, [0, 1, 2, 3, 4]);
+
+        let (mut taken, _) = checkpoints.take_over(&key).await.unwrap();
+        taken.snapshot(1, "of a successor").await.unwrap();
+        let history = checkpoints.load(&key, Span::SINCE_SNAPSHOT).await.unwrap();
+        assert_eq!(history.records.len(), 1);
+        assert_eq!(history.records[0].decode::<String>().unwrap(), "of a successor");
+        taken.finish().await.unwrap();
+    }
 }
 
 pub(super) async fn spans_and_snapshots(subject: &dyn Subject) {

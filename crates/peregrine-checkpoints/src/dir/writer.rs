@@ -54,6 +54,15 @@ struct UnderWay {
     next: u64,
 }
 
+/// How a segment that is written comes to its name.
+#[derive(Debug, Clone, Copy)]
+enum Show {
+    /// Nothing has it.
+    New,
+    /// In the place of one without records.
+    Instead,
+}
+
 impl Writer {
     pub(crate) fn acquire(store: &Arc<Inner>, key: &RunKey, how: Acquire) -> Result<Self> {
         let Acquire {
@@ -150,12 +159,16 @@ impl Writer {
 
     /// Begins a segment that holds `frames`, and goes on there.
     fn begin_segment(&mut self, first: u64, snapshot: bool, frames: &[u8], at: UnixTime) -> Result<()> {
+        let name = SegmentName {
+            token: self.lease.token,
+            first,
+        };
+        if name == self.name {
+            return self.begin_anew(snapshot, frames);
+        }
         let head = SegmentHead {
             key: self.key.clone(),
-            name: SegmentName {
-                token: self.lease.token,
-                first,
-            },
+            name,
             at,
             snapshot,
             origin: self.origin,
@@ -167,9 +180,38 @@ impl Writer {
         Ok(())
     }
 
+    /// Puts another file in the place of the current segment, in which no record stands yet. Its head is as long as before:
+    /// a successor that has seen the old one still knows where it ends.
+    fn begin_anew(&mut self, snapshot: bool, frames: &[u8]) -> Result<()> {
+        let head = SegmentHead::read(&self.folder, &self.key, self.name)?;
+        let Some((head, frames_at)) = head.filter(|(_, frames_at)| *frames_at == self.end) else {
+            return Err(Error::damaged(
+                self.key.run,
+                &self.name.file(),
+                0,
+                self.name.first,
+                "the segment was empty, and is not any more",
+            ));
+        };
+        let head = SegmentHead { snapshot, ..head };
+        let (file, len) = self.new_segment(&head, frames)?;
+        (self.file, self.end) = (file, len);
+        debug_assert_eq!(
+            frames_at + frames.len() as u64,
+            len,
+            "the head is as long as before"
+        );
+        Ok(())
+    }
+
     fn new_segment(&self, head: &SegmentHead, frames: &[u8]) -> Result<(File, u64)> {
         let failed = |source| Error::io("begin a segment in", self.folder.display(), source);
-        let made = make_segment(&self.folder, head, frames, self.persist(), || {
+        let show = if head.name == self.name {
+            Show::Instead
+        } else {
+            Show::New
+        };
+        let made = make_segment(&self.folder, head, frames, self.persist(), show, || {
             self.lease.check(&self.key, &self.folder)
         })?;
         let made = made.map_err(|source| match source.kind() {
@@ -203,6 +245,7 @@ fn make_segment(
     head: &SegmentHead,
     frames: &[u8],
     persist: Persist,
+    how: Show,
     check: impl FnOnce() -> Result<()>,
 ) -> Result<io::Result<(File, u64)>> {
     let path = folder.join(head.name.file());
@@ -223,12 +266,16 @@ fn make_segment(
         Ok(file)
     };
     let show = |file: File| -> io::Result<(File, u64)> {
-        match fs::hard_link(&unfinished, &path) {
-            Err(error) if error.kind() == io::ErrorKind::Unsupported && !path.try_exists()? => {
-                fs::rename(&unfinished, &path)?;
-            }
-            linked => linked?,
+        match how {
+            Show::New => fs::hard_link(&unfinished, &path),
+            Show::Instead => fs::rename(&unfinished, &path),
         }
+        .or_else(|error| match error {
+            error if error.kind() == io::ErrorKind::Unsupported && !path.try_exists()? => {
+                fs::rename(&unfinished, &path)
+            }
+            error => Err(error),
+        })?;
         if persist == Persist::Power {
             sync_folder(folder)?;
         }
@@ -302,7 +349,7 @@ impl Opened<'_> {
             origin,
             previous: None,
         };
-        let made = make_segment(self.folder, &head, &[], persist, || Ok(()))?;
+        let made = make_segment(self.folder, &head, &[], persist, Show::New, || Ok(()))?;
         let (file, end) = made.map_err(&failed)?;
         if persist == Persist::Power {
             self.lease.sync().map_err(&failed)?;

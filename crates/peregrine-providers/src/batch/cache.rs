@@ -15,6 +15,9 @@ const ENTRY_BYTES: usize = 160;
 
 /// Vectors that were made before. Clones share them, and one cache may serve the batchers of several models.
 ///
+/// What is known of a model is its provider and name: if two servers give different vectors under the same ones, give each
+/// of them a cache of its own.
+///
 /// What is in it depends on the texts alone, not on who asked. Where it must not be seen (by how long an answer takes)
 /// whether somebody else embedded the same text, give each of them a cache of their own.
 ///

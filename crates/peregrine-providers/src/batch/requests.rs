@@ -1,6 +1,6 @@
 //! Equal small requests within a window share one call.
 //!
-//! Two requests are equal if everything that is asked is equal, scope included; labels (`metadata`) are no part of it. The
+//! Two requests are equal if everything that is asked is equal, model and scope included; labels (`metadata`) are no part of it. The
 //! first one makes the call, at once: there is nothing to wait for, because nothing is added to a call by more who
 //! want its answer. Whoever asks the same until the window closes, counted from the first request, gets the same
 //! answer, whether it is still on its way or has come already. So an answer is never older than the window and the time of
@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use lru::LruCache;
 use peregrine_core::{
-    ChatModel, ChatRequest, ChatResponse, ChatStream, Clock, Middleware, Monotonic, Part, RawResponse,
-    Result, Usage,
+    ChatModel, ChatRequest, ChatResponse, ChatStream, Clock, Middleware, ModelInfo, Monotonic, Part,
+    RawResponse, Result, Usage,
 };
 
 use super::flight::{Claim, Flights, Lead};
@@ -176,7 +176,7 @@ impl Coalesce {
     }
 
     /// The bytes that stand for what is asked; `None` if the request is not to be shared.
-    fn asked(&self, request: &ChatRequest) -> Option<Arc<[u8]>> {
+    fn asked(&self, info: &ModelInfo, request: &ChatRequest) -> Option<Arc<[u8]>> {
         let policy = &self.0.policy;
         let exact = request.sampling.temperature == Some(0.0);
         if !(exact || policy.any_temperature) || text_bytes(request) > policy.max_request_bytes {
@@ -188,7 +188,8 @@ impl Coalesce {
             bytes: Vec::with_capacity(512),
             left: policy.max_request_bytes,
         };
-        serde_json::to_writer(&mut bytes, &asked).ok()?;
+        // One layer may stand around several models.
+        serde_json::to_writer(&mut bytes, &(info.provider(), info.model(), &asked)).ok()?;
         Some(Arc::from(bytes.bytes))
     }
 
@@ -274,7 +275,7 @@ impl Coalesce {
 
 impl Middleware for Coalesce {
     async fn complete<M: ChatModel>(&self, inner: &M, request: &ChatRequest) -> Result<ChatResponse> {
-        let Some(asked) = self.asked(request) else {
+        let Some(asked) = self.asked(inner.info(), request) else {
             self.0.passed.fetch_add(1, Ordering::Relaxed);
             return inner.complete(request).await;
         };

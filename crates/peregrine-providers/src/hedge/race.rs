@@ -1,14 +1,15 @@
 //! Two calls for the same thing: the first success wins.
 //!
 //! Invariant: a failure that may heal is not an answer while the other call is still under way; one that cannot heal
-//! is, because the other call would fail the same way and be paid for.
+//! is, because the other call would fail the same way and be paid for. A call that this side refused to make (its queue is
+//! full) says nothing about the other one.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use peregrine_core::{Error, Result, Timer};
+use peregrine_core::{Error, ErrorKind, Result, Timer};
 
 /// Which of the two calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,12 +88,17 @@ fn turn<T>(
         return Poll::Pending;
     }
     match call.as_mut().poll(cx) {
-        Poll::Ready(Err(error)) if error.is_retryable() && !other_failed => {
+        Poll::Ready(Err(error)) if says_little(&error) && !other_failed => {
             *failed = Some(error);
             Poll::Pending
         }
         ended => ended,
     }
+}
+
+/// Whether the other call may still succeed.
+fn says_little(error: &Error) -> bool {
+    error.is_retryable() || error.kind() == ErrorKind::Refused
 }
 
 /// What a call that lost has to say if it is ready too: it was paid for.

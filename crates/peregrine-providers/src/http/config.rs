@@ -29,7 +29,8 @@ pub struct HttpConfig {
     pub total_timeout: Duration,
     /// How long an unused connection is kept. 90 s.
     pub pool_idle_timeout: Duration,
-    /// How many unused connections are kept for each host. 64.
+    /// How many unused connections are kept for each host. 1,024: with fewer, that many calls at the same time would
+    /// connect anew again and again, which costs more than the calls do.
     pub max_idle_connections: usize,
     /// How large an answer may be, streamed or not. 16 MiB. Beside this, no answer may hold more than 131,072
     /// objects and lists or 1,048,576 values, which is far more than any model writes.
@@ -49,7 +50,7 @@ impl Default for HttpConfig {
             idle_timeout: Duration::from_secs(60),
             total_timeout: Duration::from_secs(600),
             pool_idle_timeout: Duration::from_secs(90),
-            max_idle_connections: 64,
+            max_idle_connections: 1_024,
             max_body_bytes: 16 << 20,
             max_event_bytes: 4 << 20,
             keep_stream_body: true,

@@ -179,3 +179,24 @@ fn windows_are_bounded_and_large_answers_are_not_kept() {
     assert!(poll(&mut later).is_pending());
     assert_eq!(layer.stats().windows, 1, "closed windows make room");
 }
+
+#[test]
+fn one_layer_around_several_models_never_mixes_their_answers() {
+    let layer = Coalesce::new(CoalescePolicy::default(), Arc::new(FakeClock::new()));
+    let (one, other) = (Stage::new("one"), Stage::new("other"));
+    let [first, second] = [&one, &other].map(|stage| stage.clone().layered(layer.clone()));
+    let request = exact("who are you?");
+    let (mut of_one, mut of_other) = (pin!(first.complete(&request)), pin!(second.complete(&request)));
+    assert!(poll(&mut of_one).is_pending() && poll(&mut of_other).is_pending());
+    assert_eq!((one.calls(), other.calls()), (1, 1));
+    one.answer(0, "one");
+    other.answer(0, "other");
+    let Poll::Ready(Ok(answer)) = poll(&mut of_one) else {
+        panic!("it is answered")
+    };
+    assert_eq!(answer.message.text(), "one");
+    let Poll::Ready(Ok(answer)) = poll(&mut of_other) else {
+        panic!("so is this one")
+    };
+    assert_eq!(answer.message.text(), "other");
+}

@@ -187,6 +187,24 @@ fn a_failure_that_may_heal_waits_for_the_other_call_and_one_that_cannot_does_not
 }
 
 #[test]
+fn a_second_call_that_this_side_refuses_to_make_does_not_end_the_first() {
+    let warm = Warm::new(policy());
+    let mut call = warm.begin(false);
+    assert!(poll(&mut call.as_mut()).is_pending());
+    warm.clock.advance(MS(200));
+    assert!(poll(&mut call.as_mut()).is_pending());
+    // As a limit inside of the hedge whose queue is full.
+    let full = Error::layer(ErrorKind::Refused, std::io::Error::other("the queue is full"));
+    warm.stage.end(warm.calls + 1, Err(full));
+    assert!(poll(&mut call.as_mut()).is_pending());
+    warm.stage.answer(warm.calls, "the first");
+    let Poll::Ready(Ok(response)) = poll(&mut call.as_mut()) else {
+        panic!("it is answered");
+    };
+    assert_eq!(response.message.text(), "the first");
+}
+
+#[test]
 fn a_failure_before_the_delay_is_handed_on_and_not_timed() {
     let warm = Warm::new(policy());
     let mut call = warm.begin(false);

@@ -91,6 +91,7 @@ async fn exchange(shared: &Shared, conn: &mut Conn, id: u64, head: Head, body: B
     let received = Instant::now();
     if !ledger.keeps_requests()
         && shared.api_key.is_none()
+        && shared.settings.first_byte_latency.is_zero()
         && let Some(reply) = shared.script.floor()
         && let Some(bytes) = reply.as_floor()
     {

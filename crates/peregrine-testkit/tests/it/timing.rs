@@ -37,6 +37,22 @@ async fn the_first_byte_is_not_early() {
 }
 
 #[tokio::test]
+async fn a_prepared_answer_is_not_early_either() {
+    let server = LlmServer::builder()
+        .with_recorded_requests(0)
+        .with_first_byte_latency(STEP)
+        .start_blocking()
+        .unwrap();
+    server.set_reply(Reply::raw(200, &[], "x"));
+    let (target, headers, body) = decode::request(Dialect::OpenAiChat, false);
+    let mut client = Client::connect(server.addr()).await;
+    let start = Instant::now();
+    client.send("POST", &target, &headers, &body.to_string()).await;
+    soon(client.until("HTTP/1.1")).await;
+    assert!(start.elapsed() >= STEP, "{:?} < {STEP:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn pieces_keep_their_distance_from_the_first_one() {
     let server = LlmServer::start_blocking().unwrap();
     server.push(

@@ -388,8 +388,11 @@ impl Assembly {
                 part: Box::new(Part::Opaque(part)),
             });
         }
-        let facts = std::mem::take(&mut self.facts).into_iter();
-        let metadata: Metadata = facts.map(|(name, value)| (name.to_owned(), value)).collect();
+        // One by one: there are a few, and collecting them would sort a list first.
+        let mut metadata = Metadata::new();
+        for (name, value) in std::mem::take(&mut self.facts) {
+            metadata.insert(name.to_owned(), value);
+        }
         let mut done = Done::new(finish);
         done.timings = self.timings.take();
         done.metadata = metadata;

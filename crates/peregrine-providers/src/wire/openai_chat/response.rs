@@ -18,13 +18,17 @@ pub(super) fn decode(provider: &str, raw: RawResponse) -> Result<ChatResponse> {
 
 fn read(provider: &str, raw: &RawResponse) -> Result<ChatResponse> {
     let body = raw.body();
-    let reply: Reply<'_> =
-        serde_json::from_slice(&body).map_err(|error| json::protocol_error("the chat completion", &error))?;
+    // Looked at once for its encoding, not text by text.
+    let text = std::str::from_utf8(&body);
+    let reply: Reply<'_> = match text {
+        Ok(text) => serde_json::from_str(text),
+        // What is not read may be anything.
+        Err(_) => serde_json::from_slice(&body),
+    }
+    .map_err(|error| json::protocol_error("the chat completion", &error))?;
     let mut assembly = Assembly::new(provider);
     let mut events = Events::with_capacity(8);
-    // It has been read as JSON, so it is UTF-8.
-    let text = std::str::from_utf8(&body).unwrap_or_default();
-    assembly.read(reply, text, &mut events)?;
+    assembly.read(reply, text.unwrap_or_default(), &mut events)?;
     assembly.finish(&mut events)?;
     fold(events)
 }
