@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::args::{CacheArgs, CacheCommand};
 use crate::runs::args::{ResumeArgs, RunName, RunsCommand, StoreArgs};
 
 /// Ask a model about files, chat with it, and see which models are at hand.
@@ -57,6 +58,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: RunsCommand,
     },
+    /// Look at the answers that `ask --cache` keeps, and remove them
+    ///
+    /// Where answers are kept: --cache-dir, --cache-url, else the variables PEREGRINE_CACHE_URL, PEREGRINE_CACHE_DIR, else
+    /// peregrine/answers in $XDG_CACHE_HOME or ~/.cache.
+    Cache {
+        #[command(subcommand)]
+        command: CacheCommand,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -82,6 +91,8 @@ pub(crate) struct AskArgs {
     pub(crate) run: RunArgs,
     #[command(flatten)]
     pub(crate) durable: DurableArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
 }
 
 #[derive(Debug, Args)]
@@ -260,6 +271,7 @@ impl AskArgs {
             stream,
             run,
             durable,
+            cache: _,
         } = self;
         ResumeArgs {
             name: name.clone(),
@@ -297,7 +309,7 @@ pub(crate) fn budget(text: &str) -> Result<Allotment, String> {
     }
 }
 
-fn not_blank(text: &str) -> Result<String, String> {
+pub(crate) fn not_blank(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("it is empty".to_owned()),
         _ => Ok(text.to_owned()),

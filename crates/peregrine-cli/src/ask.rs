@@ -12,6 +12,7 @@ use peregrine::tools::Registry;
 use peregrine::{ErrorKind, Finish, Input};
 
 use crate::args::{AskArgs, DurableArgs, RunArgs};
+use crate::cache::around::Cached;
 use crate::failure::{Failure, Limit};
 use crate::files::{self, Bounds};
 use crate::interrupt::Interrupts;
@@ -51,6 +52,7 @@ pub(crate) async fn ask(args: &AskArgs, console: &mut Console) -> Result<(), Fai
         kept: None,
         chosen: None,
         report: None,
+        cache: None,
     };
     let ended = match Interrupts::new() {
         Ok(interrupts) => question.answer(console, &interrupts).await,
@@ -70,6 +72,9 @@ pub(crate) async fn ask(args: &AskArgs, console: &mut Console) -> Result<(), Fai
     }
     // In the middle of a streamed answer, what follows begins on a line of its own.
     console.end_line()?;
+    if let Some(cache) = &question.cache {
+        cache.tell(console).await;
+    }
     ended
 }
 
@@ -81,6 +86,8 @@ struct Question<'a> {
     kept: Option<Kept>,
     chosen: Option<Chosen>,
     report: Option<RunReport>,
+    /// The cache around the model, if there is one.
+    cache: Option<Cached>,
 }
 
 /// Whether the question of a run that is not over is asked (again), or none, so that the run goes on.
@@ -137,6 +144,7 @@ impl Question<'_> {
             stream,
             run,
             durable,
+            cache,
         } = self.args;
         let question = question.as_deref().unwrap_or_default();
         let (mut paths, mut run) = (paths.clone(), run.clone());
@@ -161,7 +169,8 @@ impl Question<'_> {
         };
 
         console.working("looking for a model");
-        let chosen = interrupts.or(model::choose(run)).await?;
+        let mut chosen = interrupts.or(model::choose(run)).await?;
+        self.cache = Cached::around(&mut chosen, cache)?;
         let chosen = self.chosen.insert(chosen);
         announce(chosen, console);
         if let Some(runs) = &runs {
@@ -213,7 +222,14 @@ impl Question<'_> {
 
         if *json {
             let elapsed = self.started.elapsed();
-            console.line(&json::answer(Some(chosen), id, &response, report, elapsed))?;
+            console.line(&json::answer(
+                Some(chosen),
+                id,
+                &response,
+                report,
+                self.cache.as_ref().map(Cached::counts),
+                elapsed,
+            ))?;
         } else if asking == Asking::Whole {
             console.answer(&response.message.text())?;
         }

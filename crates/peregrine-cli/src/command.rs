@@ -163,14 +163,24 @@ fn has_secret(url: &str) -> bool {
 
 /// The folder for this user's data that is to stay.
 pub(crate) fn data_folder(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
+    user_folder(variable, "XDG_DATA_HOME", ".local/share")
+}
+
+/// This program's folder in one of this user's: as the variable of the XDG Base Directory Specification says, else here
+/// in the home.
+pub(crate) fn user_folder(
+    variable: impl Fn(&str) -> Option<std::ffi::OsString>,
+    xdg: &str,
+    in_home: &str,
+) -> Option<PathBuf> {
     // A relative path there is to be ignored, the specification says.
     let absolute = |name| {
         let path = variable(name).map(PathBuf::from);
         path.filter(|path| path.is_absolute())
     };
-    absolute("XDG_DATA_HOME")
+    absolute(xdg)
         .or_else(|| absolute("LOCALAPPDATA").filter(|_| cfg!(windows)))
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .or_else(|| absolute("HOME").map(|home| home.join(in_home)))
         .map(|data| data.join("peregrine"))
 }
 

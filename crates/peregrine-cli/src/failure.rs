@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use peregrine::agent::{Error as AgentError, LimitReached, Resource};
+use peregrine::cache::{Error as CacheError, ErrorKind as CacheErrorKind};
 use peregrine::checkpoints::Error as StoreError;
 use peregrine::interrupts::Signal;
 use peregrine::{Error, ErrorKind, Finish};
@@ -22,6 +23,8 @@ pub(crate) enum Failure {
     Limit(Limit),
     /// A store of runs, or a run in it.
     Store(StoreError),
+    /// A store of answers.
+    Cache(CacheError),
     /// Something on this side: a path, standard input, a file.
     Local { kind: ErrorKind, message: String },
     /// The model ended without an answer.
@@ -108,6 +111,12 @@ impl Failure {
             Self::Limit(Limit::WallTime(_)) => ErrorKind::Timeout,
             Self::Limit(_) => ErrorKind::Refused,
             Self::Store(error) => error.kind(),
+            Self::Cache(error) => match error.kind() {
+                CacheErrorKind::Unavailable => ErrorKind::Connect,
+                CacheErrorKind::Timeout => ErrorKind::Timeout,
+                CacheErrorKind::Config => ErrorKind::Config,
+                _ => ErrorKind::Internal,
+            },
             Self::Local { kind, .. } => *kind,
             Self::NoAnswer {
                 finish: Finish::ContentFilter,
@@ -125,6 +134,7 @@ impl Failure {
             Self::Model(error) => error.is_retryable(),
             Self::Limit(_) => false,
             Self::Store(error) => error.is_retryable(),
+            Self::Cache(error) => error.is_retryable(),
             other => other.kind().is_retryable(),
         }
     }
@@ -149,6 +159,7 @@ impl Failure {
     pub(crate) fn cause(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => Some(error.code()),
+            Self::Cache(error) => Some(error.kind().code()),
             _ => None,
         }
     }
@@ -157,6 +168,11 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         if let Self::Store(error) = self {
             return store_hint(error);
+        }
+        if let Self::Cache(_) = self {
+            return Some(
+                "see that the cache is where --cache-dir or --cache-url says, and that it can be written",
+            );
         }
         Some(match self.kind() {
             ErrorKind::Connect => "see what is reachable with: peregrine models",
@@ -192,6 +208,7 @@ impl fmt::Display for Failure {
             Self::Model(error) => error.fmt(f),
             Self::Limit(limit) => write!(f, "stopped: {limit}"),
             Self::Store(error) => error.fmt(f),
+            Self::Cache(error) => error.fmt(f),
             Self::Local { message, .. } => f.write_str(message),
             Self::NoAnswer { finish, said } if said.is_empty() => {
                 write!(f, "the model ended without an answer (finish: {finish})")
@@ -225,6 +242,12 @@ fn store_hint(error: &StoreError) -> Option<&'static str> {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<CacheError> for Failure {
+    fn from(error: CacheError) -> Self {
+        Self::Cache(error)
     }
 }
 

@@ -8,6 +8,7 @@ use peregrine::core::{ChatEvent, ChatResponse, Cost, RunId, Usage};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::cache::around::Counts;
 use crate::failure::Failure;
 use crate::model::Chosen;
 
@@ -17,6 +18,7 @@ pub(crate) fn answer(
     run: Option<RunId>,
     response: &ChatResponse,
     report: &RunReport,
+    cache: Option<Counts>,
     elapsed: Duration,
 ) -> String {
     to_line(&Answer {
@@ -29,6 +31,7 @@ pub(crate) fn answer(
         steps: report.steps,
         tool_calls: called(report),
         finish: response.finish.as_str(),
+        cache,
         elapsed_ms: millis(elapsed),
     })
 }
@@ -143,6 +146,8 @@ struct Answer<'a> {
     steps: u32,
     tool_calls: Vec<Called<'a>>,
     finish: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<Counts>,
     elapsed_ms: u64,
 }
 

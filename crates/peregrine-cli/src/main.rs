@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `args` | the command line as data |
 //! | `ask`, `chat`, `models`, `lint`, `plan` | the commands |
+//! | `cache` | the answers that are kept: taken, counted, removed |
 //! | `runs` | the runs that were kept: looked at, gone on with, compared, moved, removed |
 //! | `run`, `view` | one run of the agent, followed to its end, and what is shown of it |
 //! | `files` | read-only tools confined to the given paths |
@@ -17,6 +18,7 @@
 
 mod args;
 mod ask;
+mod cache;
 mod chat;
 mod chat_log;
 mod command;
@@ -86,6 +88,7 @@ async fn run(command: Command, console: &mut Console) -> Result<ExitCode, Failur
         Command::Plan {
             command: PlanCommand::Run(args),
         } => return plan::run(&args, console).await,
+        Command::Cache { command } => return cache::cache(&command, console).await,
         Command::Runs { command } => return runs::runs(&command, console).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -110,6 +113,7 @@ fn verbosity(command: &Command) -> Verbosity {
         | Command::Prompt { .. }
         | Command::Plan { .. }
         | Command::Runs { .. }
+        | Command::Cache { .. }
         | Command::Completions { .. } => None,
     };
     match run {

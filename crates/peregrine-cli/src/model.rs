@@ -19,8 +19,8 @@ pub(crate) struct Chosen {
     pub(crate) asked_for: bool,
     /// The name by which it is chosen again.
     pub(crate) spec: String,
-    /// Whether it answers at its provider's own address, so that the provider's prices hold.
-    at_list_price: bool,
+    /// Its address, where that is not its provider's own. It may hold a password.
+    pub(crate) address: Option<String>,
 }
 
 impl Chosen {
@@ -41,7 +41,8 @@ impl Chosen {
 
     /// What its answers cost, if that is known.
     pub(crate) fn prices(&self) -> Option<PriceTable> {
-        self.at_list_price.then(PriceTable::list_prices_2025)
+        // The provider's prices hold at its own address.
+        self.address.is_none().then(PriceTable::list_prices_2025)
     }
 }
 
@@ -72,7 +73,10 @@ pub(crate) async fn choose(args: &RunArgs) -> Result<Chosen> {
             (choice.model, choice.spec, choice.why, false)
         }
     };
-    let at_list_price = args.base_url.is_none() && !has_other_base_url(model.info().provider());
+    let address = args
+        .base_url
+        .clone()
+        .or_else(|| other_base_url(model.info().provider()));
     let model = match (&args.record, &args.replay) {
         (Some(file), _) => model.layered(Record::append_to(file)?).into_handle(),
         (None, Some(file)) => model.layered(Replay::open(file)?).into_handle(),
@@ -87,7 +91,7 @@ pub(crate) async fn choose(args: &RunArgs) -> Result<Chosen> {
         why,
         asked_for,
         spec,
-        at_list_price,
+        address,
     })
 }
 
@@ -141,11 +145,10 @@ async fn only_model_at(connector: &Connector, base_url: &str) -> Result<String> 
     }
 }
 
-fn has_other_base_url(provider: &str) -> bool {
-    let variable = Profile::find(provider).and_then(|profile| profile.base_url_variable);
-    variable
-        .and_then(std::env::var_os)
-        .is_some_and(|value| !value.is_empty())
+fn other_base_url(provider: &str) -> Option<String> {
+    let variable = Profile::find(provider)?.base_url_variable?;
+    let value = std::env::var_os(variable).filter(|value| !value.is_empty())?;
+    Some(value.to_string_lossy().into_owned())
 }
 
 fn file_name(path: &Path) -> String {

@@ -90,6 +90,14 @@ impl Console {
         let _ = write!(io::stderr(), "{text}").and_then(|()| io::stderr().flush());
     }
 
+    /// Asks for a yes; anything else is a no.
+    pub(crate) fn confirms(&mut self, what: &str) -> io::Result<bool> {
+        self.prompt(&format!("{what} [y/N] "));
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+
     /// Shows that something is going on, on a terminal.
     pub(crate) fn working(&mut self, what: &str) {
         if !self.notes_to_terminal || self.verbosity == Verbosity::Quiet || self.line_open {

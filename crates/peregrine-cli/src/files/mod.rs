@@ -173,6 +173,11 @@ struct ReadFile {
     max_lines: Option<usize>,
 }
 
+/// What the tools are called. All of them only read.
+pub(crate) fn names() -> impl Iterator<Item = String> {
+    specs().into_iter().map(|spec| spec.name)
+}
+
 /// Whether one of the tools has this name.
 pub(crate) fn is_tool(name: &str) -> bool {
     specs().iter().any(|spec| spec.name == name)

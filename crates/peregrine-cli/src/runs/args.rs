@@ -350,7 +350,7 @@ fn import_id(text: &str) -> Result<ImportId, String> {
     clippy::unnecessary_wraps,
     reason = "clap asks for the form of a parser that can fail"
 )]
-fn secret(text: &str) -> Result<Secret, String> {
+pub(crate) fn secret(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 
@@ -371,7 +371,7 @@ pub(crate) fn scope_name(scope: &Scope) -> String {
     }
 }
 
-fn age(text: &str) -> Result<Duration, String> {
+pub(crate) fn age(text: &str) -> Result<Duration, String> {
     let expected = || "a number and a unit are expected, such as 90s, 15m, 12h, 30d or 2w".to_owned();
     let (number, unit) = split(text).ok_or_else(expected)?;
     let seconds = match unit {

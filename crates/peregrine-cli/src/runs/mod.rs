@@ -18,7 +18,7 @@ mod replay;
 pub(crate) mod resume;
 mod show;
 pub(crate) mod store;
-mod text;
+pub(crate) mod text;
 mod transfer;
 mod verify;
 

@@ -114,12 +114,9 @@ fn confirmed(going: &[RunInfo], what: &str, console: &mut Console) -> Result<boo
     if going.len() > NAMED {
         console.note(Verbosity::Quiet, &format!("and {} more", going.len() - NAMED));
     }
-    console.prompt(&format!("remove {what}? [y/N] "));
-    let mut answer = String::new();
-    std::io::stdin()
-        .read_line(&mut answer)
-        .map_err(|error| Failure::io(&error))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    console
+        .confirms(&format!("remove {what}?"))
+        .map_err(|error| Failure::io(&error))
 }
 
 #[derive(Debug, Default)]

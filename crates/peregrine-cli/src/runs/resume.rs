@@ -186,6 +186,7 @@ impl Going<'_> {
                 self.run,
                 &response,
                 report,
+                None,
                 elapsed,
             ))?;
         } else if asking == Asking::Whole || is_over {

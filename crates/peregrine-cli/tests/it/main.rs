@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod ask;
+#[cfg(unix)]
+mod cache;
 mod chat;
 mod confinement;
 #[cfg(unix)]
