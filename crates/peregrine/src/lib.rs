@@ -11,6 +11,8 @@
 //! | [`agent`] | `peregrine-agent` | agents, runs, strategies, budgets, hooks, windows, prompt lint |
 //! | [`executor`] | `peregrine-executor` | bounded parallel calls, plans of steps, reports |
 //! | `checkpoints` | `peregrine-checkpoints` | journals of runs and their stores: resume, fork, diff, export |
+//! | `cache` | `peregrine-cache` | answers kept in memory, on disk, in Redis; equal calls share one |
+//! | `limits` | `peregrine-limits` | requests and tokens per minute, concurrency, fair and learning |
 //!
 //! # Features
 //!
@@ -19,8 +21,11 @@
 //! - `tokio` (default): agents keep time with tokio unless they are given a timer; `executor::TokioTimer`.
 //! - `checkpoints`: runs that survive their process (`agent::durable`), in memory or in a directory; `sqlite` and
 //!   `postgres` keep them in a database.
+//! - `cache`: answers that were given before, as a layer around a model; in memory and on disk.
+//! - `limits`: rate limits as a layer around a model; `tiktoken` counts tokens exactly, and is not part of `full`.
+//! - `redis`: the cache and the limits of many processes, shared.
 //! - `signal`, `process`: what listens to Ctrl-C and SIGTERM, and what ends child processes, in [`interrupts`] (Unix).
-//! - `full`: everything.
+//! - `full`: everything else.
 //!
 //! # Examples
 //!
@@ -44,12 +49,18 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use peregrine_agent as agent;
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use peregrine_cache as cache;
 #[cfg(feature = "checkpoints")]
 #[cfg_attr(docsrs, doc(cfg(feature = "checkpoints")))]
 pub use peregrine_checkpoints as checkpoints;
 pub use peregrine_core as core;
 pub use peregrine_executor as executor;
 pub use peregrine_interrupts as interrupts;
+#[cfg(feature = "limits")]
+#[cfg_attr(docsrs, doc(cfg(feature = "limits")))]
+pub use peregrine_limits as limits;
 pub use peregrine_providers as providers;
 
 pub mod signatures {
@@ -71,6 +82,9 @@ pub use peregrine_agent::{
     Agent, BestOfN, Budget, BudgetLimits, Dataflow, Input, Limits, OnLimit, PlanAndExecute, Reflection,
     RunError, RunEvent, RunOutput, RunStream, Strategy, Triage, TypedOutput, Window,
 };
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use peregrine_cache::{CacheControl, CacheLayer, Served};
 #[cfg(feature = "checkpoints")]
 #[cfg_attr(docsrs, doc(cfg(feature = "checkpoints")))]
 pub use peregrine_checkpoints::{Checkpoints, Durability};
@@ -80,6 +94,9 @@ pub use peregrine_core::{
     Message, Messages, Middleware, ModelHandle, ModelInfo, NanoUsd, Part, PriceTable, ResponseFormat, Result,
     Role, Sampling, Scope, Secret, ToolCall, ToolChoice, ToolResult, ToolSpec, Usage,
 };
+#[cfg(feature = "limits")]
+#[cfg_attr(docsrs, doc(cfg(feature = "limits")))]
+pub use peregrine_limits::{Limiter, RateLimit};
 #[cfg(feature = "offline")]
 #[cfg_attr(docsrs, doc(cfg(feature = "offline")))]
 pub use peregrine_providers::offline::OfflineModel;
