@@ -142,13 +142,28 @@ impl Hand {
 
     /// Calls the tool that adds until there is an answer.
     pub(crate) async fn tool_loop(&self, system: &str, question: &str, tools: &Value) -> String {
+        self.kept_tool_loop(system, question, tools, |_| {}).await
+    }
+
+    /// The same; what is new in the conversation is given to `keep` before anything follows from it.
+    pub(crate) async fn kept_tool_loop(
+        &self,
+        system: &str,
+        question: &str,
+        tools: &Value,
+        mut keep: impl FnMut(&[HandMessage]),
+    ) -> String {
         let mut messages = vec![
             HandMessage::new("system", system),
             HandMessage::new("user", question),
         ];
+        let mut kept = 0;
         loop {
+            keep(&messages[kept..]);
+            kept = messages.len();
             let answer = self.call(&messages, Some(tools)).await;
             if answer.tool_calls.is_empty() {
+                keep(std::slice::from_ref(&answer));
                 return answer.content.unwrap();
             }
             let calls = answer.tool_calls.clone();

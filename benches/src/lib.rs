@@ -17,6 +17,7 @@
 use std::time::Duration;
 
 pub mod bench;
+mod crowd;
 mod fake;
 mod hand;
 pub mod runner;

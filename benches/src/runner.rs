@@ -1,4 +1,4 @@
-//! The runner's command line: `list`, `run`, `count`, `instructions`, and `serve`, which it calls itself.
+//! The runner's command line: `list`, `run`, `count`, `instructions`, and `serve` and `crowd`, which it calls itself.
 //!
 //! `run` measures one group: each variant is warmed up alone, then all have their turn in ten slices, each slice beginning
 //! with another one. Operations below 10 microseconds are timed in batches of about 50.
@@ -12,7 +12,7 @@ use peregrine_harness::protocol::{Counted, Descriptor, Id, Line, Measured, PROTO
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::bench::{Group, Meter, Variant, Work};
-use crate::{pin_to_one_core, serve, suites};
+use crate::{crowd, pin_to_one_core, serve, suites};
 
 /// Operations faster than this are timed in batches.
 const ALONE: Duration = Duration::from_micros(10);
@@ -26,11 +26,18 @@ pub type CountAllocations = fn(&mut dyn FnMut()) -> (u64, u64);
 
 /// The whole program. `allocations` counts, where the allocator can.
 pub fn main(allocations: Option<CountAllocations>) -> ExitCode {
+    end_with_the_harness();
     let words: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| {
         let at = words.iter().position(|word| word == name)?;
         words.get(at + 1).cloned()
     };
+    if let Some(model) = value("--ollama")
+        && let Err(problem) = suites::ollama::ask_for(&model)
+    {
+        let _ = writeln!(std::io::stderr(), "{problem}");
+        return ExitCode::from(2);
+    }
     let number = |name: &str| value(name).and_then(|text| text.parse::<u64>().ok());
     let done = match words.first().map(String::as_str) {
         Some("list") => list(),
@@ -47,6 +54,9 @@ pub fn main(allocations: Option<CountAllocations>) -> ExitCode {
             let times = number("--times").unwrap_or(1);
             value("--id").map(|id| instructions(&id, times))
         }
+        Some("crowd") => value("--who")
+            .zip(value("--url"))
+            .map(|(who, url)| crowd::main(&who, &url, number("--agents").unwrap_or(1) as usize)),
         Some("serve") => {
             value("--script").map(|script| serve::main(&script, number("--latency-ms").unwrap_or(0)))
         }
@@ -59,6 +69,16 @@ pub fn main(allocations: Option<CountAllocations>) -> ExitCode {
         "list | run --group G | count --group G | instructions --id ID --times N | serve --script S\n";
     let _ = std::io::stderr().write_all(usage.as_bytes());
     ExitCode::from(2)
+}
+
+/// Whoever started this process measures; without them it is of no use, and would go on with nobody to stop it.
+fn end_with_the_harness() {
+    #[cfg(target_os = "linux")]
+    {
+        let terminate = rustix::process::Signal::TERM;
+        // Where this is not possible it goes on to its end.
+        let _ = rustix::process::set_parent_process_death_signal(Some(terminate));
+    }
 }
 
 fn say(line: &Line) {
@@ -172,8 +192,10 @@ fn warm(mut work: Work, warmup: Duration) -> Turn {
 
 impl Turn {
     fn slice(&mut self, measure: Duration, slice: u32) {
-        // What takes long is measured in some slices only, and at least in three.
-        if self.samples >= 3 && self.meter.total().0 >= measure * (slice + 1) {
+        // What takes long is measured in some slices only: at least in three, or in one if that is as long as all of them.
+        let so_far = self.meter.total().0;
+        let enough = if so_far >= measure * SLICES { 1 } else { 3 };
+        if self.samples >= enough && so_far >= measure * (slice + 1) {
             return;
         }
         let begun = Instant::now();
@@ -209,8 +231,8 @@ impl Turn {
     }
 }
 
-/// What this thread used.
-fn processor_time() -> Duration {
+/// What this thread used of the processor.
+pub(crate) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or(0),

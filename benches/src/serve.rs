@@ -30,17 +30,28 @@ pub(crate) enum Script {
     Turns,
     /// A call of a tool until it was sent the results of all but the last turn.
     Tools,
+    /// A call of a tool, then the answer.
+    OneTool,
     /// A text in many pieces.
     Stream,
 }
 
 impl Script {
-    const ALL: [(&'static str, Self); 4] = [
+    const ALL: [(&'static str, Self); 5] = [
         ("text", Self::Text),
         ("turns", Self::Turns),
         ("tools", Self::Tools),
+        ("one-tool", Self::OneTool),
         ("stream", Self::Stream),
     ];
+
+    /// How many turns a run has.
+    fn turns(self) -> usize {
+        match self {
+            Self::OneTool => 2,
+            _ => LONG,
+        }
+    }
 
     fn reply(self, request: &SeenRequest) -> Reply {
         let messages = request.json().and_then(|body| body["messages"].as_array());
@@ -49,8 +60,8 @@ impl Script {
         match self {
             Self::Text => Reply::raw(200, &[("content-type", "application/json")], ANSWER),
             Self::Turns => Reply::text(turn_text(of("user"), messages.len())),
-            Self::Tools => match of("tool") {
-                done if done + 1 < LONG => {
+            Self::Tools | Self::OneTool => match of("tool") {
+                done if done + 1 < self.turns() => {
                     Reply::tool_call(format!("call_{done}"), "add", json!({"a": done, "b": 1}))
                 }
                 _ => {
@@ -68,9 +79,8 @@ pub(crate) fn turn_text(users: usize, messages: usize) -> String {
     format!("{users} questions, {messages} messages")
 }
 
-/// What [`Script::Tools`] answers in the end, of a conversation that begins with so many messages.
-pub(crate) fn sum_text(first_messages: usize) -> String {
-    let calls = LONG - 1;
+/// What is answered in the end, after so many calls of a tool, of a conversation that begins with so many messages.
+pub(crate) fn sum_text(first_messages: usize, calls: usize) -> String {
     format!(
         "sum {} of {} messages",
         calls * (calls + 1) / 2,

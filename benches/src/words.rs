@@ -41,6 +41,11 @@ impl Words {
         z ^ (z >> 31)
     }
 
+    /// A number below another one.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap_or(0)
+    }
+
     /// A text of at least so many bytes. Early words are more frequent, as in languages.
     pub(crate) fn text(&mut self, bytes: usize) -> String {
         let mut text = String::with_capacity(bytes + 16);

@@ -1,6 +1,6 @@
-//! Benchmarks: `bench` runs them, `compare` judges two runs. Both are the program of `peregrine-harness`, built in the
-//! release profile and given all arguments as they are: this crate stays as quick to build as CI wants it, which builds
-//! it first.
+//! Benchmarks: `bench` runs them, `compare` judges two runs, `docs` checks what is written of them. All are the program of
+//! `peregrine-harness`, which is given the arguments as they are: this crate stays as quick to build as CI wants it, which
+//! builds it first. What measures is built in the release profile; `docs` only reads and writes text.
 
 use crate::args::Args;
 use crate::command::cargo;
@@ -9,11 +9,43 @@ use crate::report::{Done, Outcome, Problem};
 const PACKAGE: &str = "peregrine-harness";
 
 pub(crate) fn run(verb: &str, args: Args) -> Outcome {
-    let status = cargo(["run", "--release", "--quiet", "--package", PACKAGE, "--", verb])
-        .args(args.rest())
-        .here()
-        .status()?;
+    let words = args.rest();
+    // Figures are made in the release profile; text needs none.
+    let profile = match words.iter().any(|word| word == "--write-docs") {
+        true => "dev",
+        false => "release",
+    };
+    let status = cargo([
+        "run",
+        "--profile",
+        profile,
+        "--quiet",
+        "--package",
+        PACKAGE,
+        "--",
+        verb,
+    ])
+    .args(words)
+    .here()
+    .status()?;
     outcome(verb, status)
+}
+
+/// Whether the documents that are made from kept results are what those say; with `fix`, makes them.
+pub(crate) fn docs(fix: bool) -> Outcome {
+    let check: &[&str] = if fix { &[] } else { &["--check"] };
+    let status = cargo([
+        "run",
+        "--quiet",
+        "--package",
+        PACKAGE,
+        "--",
+        "bench",
+        "--write-docs",
+    ])
+    .args(check)
+    .status()?;
+    outcome("docs", status)
 }
 
 /// The harness has our exit statuses.

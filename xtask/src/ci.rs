@@ -5,13 +5,14 @@
 
 use crate::args::Args;
 use crate::report::{Outcome, Report};
-use crate::{checks, deps, examples, features, fuzz, peers, test, tidy, wire};
+use crate::{bench, checks, deps, examples, features, fuzz, peers, test, tidy, wire};
 
 pub(crate) fn run(args: Args) -> Outcome {
     args.finish()?;
     let mut report = Report::new();
     report.step("fmt", || checks::fmt(false));
     report.step("tidy", tidy::run);
+    report.step("docs", || bench::docs(false));
     report.step("deps", deps::run);
     report.step("lint", checks::lint);
     report.step("features", features::run);

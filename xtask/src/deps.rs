@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use tree::{Features, Graph};
 
+use crate::checks::rivals_are_locked;
 use crate::command::{cargo, cargo_has};
 use crate::metadata;
 use crate::report::{Done, Outcome, Problem, say};
@@ -278,6 +279,7 @@ pub(crate) fn run() -> Outcome {
         0 => Ok(Done::Ok),
         count => Err(Problem::Failed(format!("{count} findings"))),
     };
+    let ours = ours.and(rivals_are_locked());
     // The same file, read by the tool it was made for, where that is at hand. What it needs of the network for
     // security advisories is not part of this.
     if cargo_has("deny", "").is_ok() {

@@ -30,10 +30,12 @@ The project's tasks. Usage: cargo xtask VERB [OPTIONS]
 
   test [CARGO TEST ARGUMENTS]   every test with every feature, documentation tests included; starts what services it
                                 finds (Redis, PostgreSQL, NATS) and lists by name the tests that could not run
-  ci                            fmt, tidy, deps, lint, features, test, examples, doc, fuzz, wire, peers: what must be green on main
+  ci                            fmt, tidy, docs, deps, lint, features, test, examples, doc, fuzz, wire, peers: what must be green on
+                                main
   fmt [--fix]                   formatting: checks it, or writes it
   lint                          clippy on every target with every feature, warnings are errors
   tidy                          the style rules that are code: sizes, headers, manifests, layout
+  docs [--fix]                  docs/benchmarks.md and the README's table are what benches/results says: checks or writes them
   deps [--markdown]             what each crate may reach, closure sizes, licences; or the size table for the README
   examples [--fix]              the facade's examples without keys: they succeed and print what is written beside them
   doc                           documentation of every crate, warnings are errors
@@ -44,8 +46,10 @@ The project's tasks. Usage: cargo xtask VERB [OPTIONS]
   peers [--litellm] [--ollama]  the real clients against llama.cpp's server (and LiteLLM's proxy; and the official Ollama
                                 client against the test server)
   bench [--suite S] [--quick]   the benchmarks: a JSON file for each suite, a summary and an HTML report in target/bench;
-        [--against GIT_REF]     or two revisions in turns, compared; `bench --help` says more
-        [--json DIR] [--save NAME]
+        [--against GIT_REF]     or two revisions in turns, compared; `--ablate`: what each optimisation is worth;
+        [--json DIR] [--save NAME]  `--write-docs [--from DIR]`: the documents; `bench --help` says more
+        [--ollama MODEL]        the execution suite against a real Ollama too
+        [--rivals]              or the same work with other frameworks, ours and bare reqwest in turns
   compare BASE HEAD             verdicts on two results (files, folders, saved names); `--self-test` tests the verdicts
 
 Exit status: 0 ok, 1 something failed, 2 could not run (bad usage, missing tool).
@@ -85,6 +89,11 @@ fn run(verb: &str, mut args: Args) -> Outcome {
         "tidy" => {
             args.finish()?;
             report.step("tidy", tidy::run);
+        }
+        "docs" => {
+            let fix = args.flag("--fix");
+            args.finish()?;
+            report.step("docs", || bench::docs(fix));
         }
         "deps" => {
             let markdown = args.flag("--markdown");

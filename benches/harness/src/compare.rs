@@ -6,7 +6,8 @@
 //! interval within the threshold; everything else is inconclusive, and says so. Counts do not drift, so their ratio alone
 //! is judged.
 //!
-//! Only ours fail a comparison. A floor that moved says that the machine did.
+//! Only ours fail a comparison. A floor that moved says that the machine did. Times of short runs are told, and fail
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -213,6 +214,7 @@ fn suite(
     if let (Some(base), Some(head)) = (base, head) {
         comparison.note_differences(base, head, paired);
     }
+    let first = comparison.rows.len();
     for name in before.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
         match (before.get(name), now.get(name)) {
             (Some(before), None) => {
@@ -244,6 +246,13 @@ fn suite(
                 }
             }
             (None, None) => {}
+        }
+    }
+    let is_short = |suite: Option<&SuiteResult>| suite.is_some_and(|suite| suite.settings.quick);
+    if is_short(base) || is_short(head) {
+        let rows = comparison.rows[first..].iter_mut();
+        for row in rows.filter(|row| row.metric == Metric::WallTime && row.verdict == Verdict::Regressed) {
+            row.severity = row.severity.min(Severity::Alert);
         }
     }
 }
@@ -486,7 +495,8 @@ impl Comparison {
         differs("compiler", &before.rustc, &now.rustc);
         differs("kernel", &before.kernel, &now.kernel);
         if base.settings.quick || head.settings.quick {
-            self.notes.push("short runs, not for the record".to_owned());
+            self.notes
+                .push("short runs, not for the record: counts can fail, times cannot".to_owned());
         }
         if !paired {
             let note = "two sessions: what changed about the machine between them counts as a change here; \

@@ -74,6 +74,41 @@ impl Environment {
         }
     }
 
+    /// What one should know of it to read figures, each with its name.
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
+        let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+        let short = self
+            .commit
+            .as_deref()
+            .map(|commit| &commit[..commit.len().min(12)]);
+        let source = match (short, self.dirty) {
+            (None, _) => "unknown".to_owned(),
+            (Some(commit), Some(false)) => commit.to_owned(),
+            (Some(commit), _) => format!("{commit}, with changes that are not committed"),
+        };
+        let built = match self.features.is_empty() {
+            true => self.profile.clone(),
+            false => format!("{}, {}", self.profile, self.features.join(", ")),
+        };
+        let memory = self.memory_mb;
+        let memory = memory.map_or_else(|| "unknown".to_owned(), |mb| format!("{:.1} GB", mb as f64 / 1e3));
+        vec![
+            (
+                "processor",
+                format!("{}, {} cores", or(&self.cpu_model), self.cores),
+            ),
+            ("memory", memory),
+            ("system", format!("{} {}", self.os, or(&self.kernel))),
+            ("governor", or(&self.governor)),
+            ("load before", or(&self.load)),
+            ("compiler", or(&self.rustc)),
+            ("target", or(&self.target)),
+            ("build", built),
+            ("source", source),
+            ("date", self.date.clone()),
+        ]
+    }
+
     /// Why times of two runs cannot be compared, if they cannot.
     pub fn why_times_differ(&self, other: &Self) -> Option<String> {
         let pairs = [

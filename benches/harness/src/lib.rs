@@ -3,7 +3,7 @@
 //! The benchmarks themselves are in the package above this one, in a program called the runner. This crate knows nothing of
 //! Peregrine: it starts runners of one or two revisions in turns ([`drive`]), takes what they say ([`protocol`]),
 //! summarises it ([`samples`], [`stats`], [`bootstrap`], [`result`]), judges it ([`compare`], [`limits`], [`baseline`]),
-//! and shows it ([`markdown`], [`html`]). `cargo xtask bench` and `cargo xtask compare` call its program.
+//! and shows it ([`markdown`], [`html`], [`docs`]). `cargo xtask bench` and `cargo xtask compare` call its program.
 //!
 //! # What holds
 //!
@@ -20,17 +20,21 @@
     reason = "each `expect` says why it holds whatever it is given"
 )]
 
+pub mod ablation;
 pub mod baseline;
 pub mod bootstrap;
 pub mod compare;
+pub mod docs;
 pub mod drive;
 pub mod environment;
 pub mod error;
+pub mod goals;
 pub mod html;
 pub mod limits;
 pub mod markdown;
 pub mod protocol;
 pub mod result;
+pub mod rivals;
 pub mod samples;
 pub mod simulate;
 pub mod stats;

@@ -1,11 +1,13 @@
 //! The program behind `cargo xtask bench` and `cargo xtask compare`. Exit status: 0 ok, 1 something failed, 2 could not run.
 
+mod documents;
 mod selftest;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use peregrine_harness::baseline::Baseline;
@@ -14,7 +16,7 @@ use peregrine_harness::drive::{self, Effort, Lane, Session};
 use peregrine_harness::environment::{Environment, target};
 use peregrine_harness::error::{Error, Result};
 use peregrine_harness::result::{SuiteResult, read_all, schema, write_whole};
-use peregrine_harness::{html, markdown};
+use peregrine_harness::{html, markdown, rivals};
 
 /// What `--save` takes to write the counts into the repository instead.
 const BASELINE: &str = "baseline";
@@ -57,12 +59,30 @@ struct Bench {
     /// Builds this revision too, runs both in turns, and compares
     #[arg(long, value_name = "GIT_REF")]
     against: Option<String>,
+    /// The same work with other frameworks, ours and bare reqwest in turns (benches/rivals) instead
+    #[arg(long, conflicts_with_all = ["save", "against", "no_counts", "no_instructions", "list"])]
+    rivals: bool,
     /// Leaves out counts of allocations and instructions
     #[arg(long)]
     no_counts: bool,
     /// Leaves out counts of instructions, which take long
     #[arg(long)]
     no_instructions: bool,
+    /// The execution suite also against this model of a real Ollama, at OLLAMA_HOST or its usual port
+    #[arg(long, value_name = "MODEL", conflicts_with = "rivals")]
+    ollama: Option<String>,
+    /// What each optimisation is worth: the suite `ablations`, and those that are named
+    #[arg(long)]
+    ablate: bool,
+    /// Writes docs/benchmarks.md and the README's table from benches/results; measures nothing
+    #[arg(long, conflicts_with_all = ["suites", "quick", "rounds", "json", "save", "against", "ablate", "list", "ollama"])]
+    write_docs: bool,
+    /// With --write-docs: takes the results of a folder (such as target/bench) into benches/results first, without samples
+    #[arg(long, value_name = "DIR", requires = "write_docs", conflicts_with = "check")]
+    from: Option<PathBuf>,
+    /// With --write-docs: writes nothing, and fails if they are not what it would write
+    #[arg(long, requires = "write_docs")]
+    check: bool,
     /// Lists what there is instead
     #[arg(long)]
     list: bool,
@@ -102,6 +122,8 @@ fn main() -> ExitCode {
     };
     let root = root();
     let done = match command.verb {
+        Verb::Bench(bench) if bench.write_docs => documents::run(&root, bench.from.as_deref(), bench.check),
+        Verb::Bench(bench) if bench.rivals => with_rivals(&root, &bench),
         Verb::Bench(bench) => run(&root, &bench),
         Verb::Compare(compare) if compare.self_test => selftest::run(&root, compare.simulated),
         Verb::Compare(compare) => files(&root, &compare),
@@ -130,34 +152,48 @@ fn run(root: &Path, bench: &Bench) -> Result<Exit> {
         Effort::full()
     };
     effort.rounds = bench.rounds.unwrap_or(effort.rounds);
+    let mut only = bench.suites.clone();
+    if bench.ablate {
+        only.push(drive::ABLATIONS.to_owned());
+    }
     let session = Session {
-        only: bench.suites.clone(),
+        only,
         effort,
         allocations: !bench.no_counts,
         instructions: !bench.no_counts && !bench.no_instructions && drive::has_callgrind(),
         hidden: false,
+        ollama: bench.ollama.clone(),
+    };
+    // Before anything is built: what is misspelt is told at once.
+    let base = match &bench.against {
+        Some(revision) => Some(drive::checkout(root, revision)?),
+        None => None,
     };
     tell("building the benchmarks");
-    let head = lane(root, &root.join("target"))?;
+    let head = lane(root, root, &root.join("target"), "head")?;
     if bench.list {
-        for descriptor in drive::list(&head.runners.time)? {
+        for descriptor in drive::list(&head.runners.time, bench.ollama.as_deref(), &mut |what| {
+            tell(what)
+        })?
+        .benchmarks
+        {
             let hidden = if descriptor.hidden { " (hidden)" } else { "" };
             say(&format!("{}{hidden}", descriptor.id));
         }
         return Ok(Exit::Ok);
     }
     let mut lanes = vec![head];
-    if let Some(revision) = &bench.against {
-        let (source, commit) = drive::checkout(root, revision)?;
-        tell(&format!(
-            "building {revision} ({})",
-            &commit[..commit.len().min(12)]
-        ));
-        let base = lane(&source, &drive::folder(root).join("against").join("target"))?;
+    if let Some((source, commit)) = base {
+        tell(&format!("building {}", &commit[..commit.len().min(12)]));
+        let target = drive::folder(root).join("against").join("target");
+        drive::seed(&root.join("target"), &target)?;
+        let base = lane(root, &source, &target, "base")?;
         // The base twice: how far it lies from itself is the noise of this session.
         lanes = vec![base.clone(), lanes.remove(0), base];
     }
+    let begun = Instant::now();
     let mut sides = drive::run(&lanes, &session, &mut |what| tell(what))?;
+    let took = begun.elapsed().as_secs();
     let folder = match &bench.json {
         Some(folder) => std::path::absolute(folder).map_err(|source| Error::Write {
             path: folder.clone(),
@@ -186,11 +222,21 @@ fn run(root: &Path, bench: &Bench) -> Result<Exit> {
     )?;
     let mut summary = markdown::results(suites.values());
     if let Some(comparison) = &comparison {
-        summary = markdown::comparison(comparison) + "\n" + &summary;
+        let compared = markdown::comparison(comparison);
+        write_whole(&folder.join("comparison.md"), &compared)?;
+        summary = compared + "\n" + &summary;
+    } else {
+        // One of an earlier run says nothing of this one; mostly there is none.
+        let _ = std::fs::remove_file(folder.join("comparison.md"));
     }
     write_whole(&folder.join("summary.md"), &summary)?;
     say(&summary);
-    tell(&format!("results and report.html are in {}", folder.display()));
+    tell(&format!(
+        "measured in {} min {} s; results and report.html are in {}",
+        took / 60,
+        took % 60,
+        folder.display()
+    ));
     match saved {
         Some(Place::Baseline(path)) => {
             let counts = Baseline::of(suites.values(), Baseline::read(&path)?);
@@ -221,19 +267,40 @@ fn run(root: &Path, bench: &Bench) -> Result<Exit> {
     Ok(failures(&suites).unwrap_or(verdict))
 }
 
+fn with_rivals(root: &Path, bench: &Bench) -> Result<Exit> {
+    let mut effort = if bench.quick {
+        Effort::quick()
+    } else {
+        Effort::full()
+    };
+    effort.rounds = bench.rounds.unwrap_or(effort.rounds);
+    let found = rivals::run(root, &bench.suites, &effort, &mut |what| tell(what))?;
+    let folder = bench.json.clone().unwrap_or_else(|| drive::folder(root));
+    let written = found.suite.write(&folder)?;
+    write_whole(&folder.join("rivals.md"), &found.summary)?;
+    say(&found.summary);
+    tell(&format!(
+        "results are in {}, tables in rivals.md beside it",
+        written.display()
+    ));
+    Ok(match found.suite.failures.is_empty() {
+        true => Exit::Ok,
+        false => Exit::Failed,
+    })
+}
+
 fn failures(suites: &BTreeMap<String, SuiteResult>) -> Option<Exit> {
     let failed = suites.values().any(|suite| !suite.failures.is_empty());
     failed.then_some(Exit::Failed)
 }
 
-/// A build of a source, as one side of a session.
-fn lane(source: &Path, target: &Path) -> Result<Lane> {
-    let mut environment = Environment::of(source);
-    environment.profile = "release".to_owned();
-    Ok(Lane {
-        runners: drive::build(source, target)?,
-        environment,
-    })
+/// A build of a source, as one side of a session; its programs are kept under the name of the side.
+fn lane(root: &Path, source: &Path, target: &Path, side: &str) -> Result<Lane> {
+    // Before the build: its load is none that the figures meet.
+    let environment = Environment::of(source);
+    let programs = drive::folder(root).join("programs").join(side);
+    let runners = drive::build(source, target, &programs)?;
+    Ok(Lane { runners, environment })
 }
 
 fn write(suites: &BTreeMap<String, SuiteResult>, folder: &Path) -> Result<()> {

@@ -2,54 +2,38 @@
 
 use std::fmt::Write as _;
 
+use crate::ablation::{self, Worth};
 use crate::compare::{Comparison, Exit, Metric, Row, Severity, Verdict};
+use crate::drive::ABLATIONS;
+use crate::goals::{self, Reached};
 use crate::limits::{self, Rated, human_ms, three_digits};
 use crate::protocol::Role;
-use crate::result::{BenchmarkResult, SuiteResult};
+use crate::result::{BenchmarkResult, Counts, SuiteResult};
 
-/// The results of suites: the rated operations, then everything.
+/// How many rows are shown of what did not change: a comment on a pull request has an end.
+const MOST_UNCHANGED: usize = 200;
+
+/// The results of suites: the rated operations, what optimisations are worth, then everything.
 pub fn results<'a>(suites: impl IntoIterator<Item = &'a SuiteResult> + Clone) -> String {
     let mut text = String::new();
     let rated = limits::rated(suites.clone());
     if !rated.is_empty() {
         text += "### Rated operations\n\n";
-        text += &table(
-            &[
-                "operation",
-                "p50",
-                "others' limits",
-                "rating",
-                "target",
-                "met",
-                "floor",
-                "× floor",
-            ],
-            &rated.iter().map(rated_row).collect::<Vec<_>>(),
-        );
+        text += &self::rated(&rated);
+        text.push('\n');
+    }
+    let reached = goals::reached(suites.clone());
+    if !reached.is_empty() {
+        text += "### Targets\n\n";
+        text += &goals(&reached);
         text.push('\n');
     }
     for suite in suites {
         let _ = writeln!(text, "### {}\n", suite.suite_name);
-        let results: Vec<&BenchmarkResult> = suite.benchmark_results.iter().collect();
-        let rows: Vec<_> = results
-            .iter()
-            .map(|result| result_row(result, &results))
-            .collect();
-        if !rows.is_empty() {
-            let head = [
-                "benchmark",
-                "p50",
-                "95 % interval",
-                "p95",
-                "p99",
-                "samples",
-                "ops/s",
-                "alloc",
-                "instr",
-                "× floor",
-            ];
-            text += &table(&head, &rows);
-        }
+        text += &match suite.suite_name == ABLATIONS {
+            true => ablations(suite),
+            false => self::suite(suite),
+        };
         for failure in &suite.failures {
             let _ = writeln!(
                 text,
@@ -63,11 +47,111 @@ pub fn results<'a>(suites: impl IntoIterator<Item = &'a SuiteResult> + Clone) ->
     text
 }
 
+/// The table of rated operations.
+pub fn rated(rated: &[Rated<'_>]) -> String {
+    let head = [
+        "operation",
+        "p50",
+        "others' limits",
+        "rating",
+        "target",
+        "met",
+        "floor",
+        "× floor",
+    ];
+    table(&head, &rated.iter().map(rated_row).collect::<Vec<_>>())
+}
+
+/// The table of what we want of each path.
+pub fn goals(reached: &[Reached]) -> String {
+    let head = ["path", "ours", "beside it", "ratio", "target", "met"];
+    let row = |one: &Reached| {
+        let (beside, ratio) = match &one.beside {
+            Some((beside, ratio)) => (beside.clone(), three_digits(*ratio)),
+            None => (dash(), dash()),
+        };
+        let met = match (one.met, one.missed_by) {
+            (true, _) => "yes".to_owned(),
+            (false, by) => format!("no, by {} %", three_digits(by * 100.0)),
+        };
+        vec![
+            one.goal.path.to_owned(),
+            one.ours.clone(),
+            beside,
+            ratio,
+            one.wanted.clone(),
+            met,
+        ]
+    };
+    table(&head, &reached.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The table of a suite; nothing if it has no results.
+pub fn suite(suite: &SuiteResult) -> String {
+    let results: Vec<&BenchmarkResult> = suite.benchmark_results.iter().collect();
+    if results.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<_> = results
+        .iter()
+        .map(|result| result_row(result, &results))
+        .collect();
+    let head = [
+        "benchmark",
+        "p50",
+        "95 % interval",
+        "p95",
+        "p99",
+        "samples",
+        "ops/s",
+        "alloc",
+        "instr",
+        "× floor",
+    ];
+    table(&head, &rows)
+}
+
+/// The table of what each optimisation is worth.
+pub fn ablations(suite: &SuiteResult) -> String {
+    let head = [
+        "optimisation",
+        "on",
+        "off",
+        "off / on",
+        "95 % interval",
+        "alloc on / off",
+        "instr on / off",
+    ];
+    let rows: Vec<_> = ablation::worth(suite).iter().map(worth_row).collect();
+    match rows.is_empty() {
+        true => String::new(),
+        false => table(&head, &rows),
+    }
+}
+
+fn worth_row(worth: &Worth<'_>) -> Vec<String> {
+    let pair = |of: fn(&Counts) -> Option<f64>| match (of(&worth.on.counts), of(&worth.off.counts)) {
+        (Some(on), Some(off)) => format!("{} / {}", count(on), count(off)),
+        _ => dash(),
+    };
+    vec![
+        worth.name.to_owned(),
+        human_ms(worth.on.latency_ms.p50),
+        human_ms(worth.off.latency_ms.p50),
+        format!("× {}", three_digits(worth.times)),
+        worth.interval.map_or_else(dash, |[lower, upper]| {
+            format!("{} .. {}", three_digits(lower), three_digits(upper))
+        }),
+        pair(|counts| counts.allocations_per_op),
+        pair(|counts| counts.instructions_per_op),
+    ]
+}
+
 fn rated_row(rated: &Rated<'_>) -> Vec<String> {
     let p50 = rated.result.latency_ms.p50;
     let (target, met) = &rated.target;
     vec![
-        format!("{}: {}", rated.limit.part, rated.limit.name),
+        format!("{}: {}", rated.limit.part, rated.name),
         human_ms(p50),
         format!(
             "{} / {}",
@@ -161,7 +245,18 @@ pub fn comparison(comparison: &Comparison) -> String {
     }
     if !rest.is_empty() {
         let _ = writeln!(text, "<details><summary>{} more</summary>\n", rest.len());
-        text += &table(&head, &rest.into_iter().map(comparison_row).collect::<Vec<_>>());
+        let shown = rest.len().min(MOST_UNCHANGED);
+        text += &table(
+            &head,
+            &rest[..shown]
+                .iter()
+                .copied()
+                .map(comparison_row)
+                .collect::<Vec<_>>(),
+        );
+        if shown < rest.len() {
+            let _ = writeln!(text, "\nThe other {} are in the report.", rest.len() - shown);
+        }
         text += "\n</details>\n";
     }
     text
@@ -234,7 +329,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// Columns as wide as their widest cell, so that it reads well as text too.
-fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].chars().count(), 3]).max().unwrap_or(3)

@@ -56,6 +56,10 @@ pub struct Settings {
     /// The session in which several results were measured in turns; results of one session are compared round by round.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// Whether the samples were left out and figures rounded to six digits, which makes results small enough to be kept in
+    /// the repository. Documents are made from them; verdicts need samples.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub condensed: bool,
 }
 
 /// A benchmark that gave no figures.
@@ -102,7 +106,7 @@ pub struct BenchmarkResult {
     /// Figures that only this benchmark has, such as a ratio of compression.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub figures: BTreeMap<String, f64>,
-    /// Every sample, by process.
+    /// Every sample, by process; none where `settings` says that the results are condensed.
     pub rounds: Vec<Round>,
 }
 
@@ -270,7 +274,10 @@ impl SuiteResult {
         }
         let result: Self = serde_json::from_value(version).map_err(|error| wrong(error.to_string()))?;
         for benchmark in &result.benchmark_results {
-            if benchmark.rounds.is_empty() || !benchmark.rounds.iter().all(Round::is_consistent) {
+            let is_whole = !benchmark.rounds.is_empty() && benchmark.rounds.iter().all(Round::is_consistent);
+            if benchmark.rounds.is_empty() != result.settings.condensed
+                || !(is_whole || result.settings.condensed)
+            {
                 return Err(wrong(format!("the samples of {} do not add up", benchmark.name)));
             }
         }
@@ -288,6 +295,53 @@ impl SuiteResult {
         text.push('\n');
         write_whole(&path, &text)?;
         Ok(path)
+    }
+}
+
+impl SuiteResult {
+    /// Without samples, and with figures of six digits: what documents are made from.
+    #[must_use]
+    pub fn condensed(&self) -> Self {
+        let mut condensed = self.clone();
+        condensed.settings.condensed = true;
+        for result in &mut condensed.benchmark_results {
+            result.rounds.clear();
+        }
+        let mut value =
+            serde_json::to_value(&condensed).expect("names are text and figures are finite or null");
+        round(&mut value);
+        serde_json::from_value(value).expect("rounding changes no shape")
+    }
+
+    /// As text with a line for each benchmark, so that a change of it is seen as such.
+    pub fn to_lines(&self) -> String {
+        let mut head = self.clone();
+        let results = std::mem::take(&mut head.benchmark_results);
+        let head = serde_json::to_string(&head).expect("names are text and figures are finite or null");
+        let lines: Vec<String> = results
+            .iter()
+            .map(|result| {
+                serde_json::to_string(result).expect("names are text and figures are finite or null")
+            })
+            .collect();
+        let filled = format!("\"benchmark_results\":[\n{}\n]", lines.join(",\n"));
+        head.replacen("\"benchmark_results\":[]", &filled, 1) + "\n"
+    }
+}
+
+/// Every figure that is no whole number, to six digits that count.
+fn round(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let exact = number.as_f64().unwrap_or_default();
+            let rounded: f64 = format!("{exact:.5e}").parse().unwrap_or(exact);
+            if let Some(rounded) = serde_json::Number::from_f64(rounded) {
+                *number = rounded;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(round),
+        Value::Object(fields) => fields.values_mut().for_each(round),
+        _ => {}
     }
 }
 

@@ -33,11 +33,13 @@ pub(crate) fn run(root: &Path, only_simulated: bool) -> Result<Exit> {
 
 fn real(root: &Path, findings: &mut Findings) -> Result<()> {
     tell("building the benchmarks");
-    let lane = lane(root, &root.join("target"))?;
+    let lane = lane(root, root, &root.join("target"), "head")?;
     let has_callgrind = drive::has_callgrind();
     let mut session = Session {
         only: vec!["selftest".to_owned()],
         effort: Effort {
+            // So that times can fail.
+            quick: false,
             rounds: 10,
             warmup: Duration::from_millis(10),
             measure: Duration::from_millis(40),
@@ -46,6 +48,7 @@ fn real(root: &Path, findings: &mut Findings) -> Result<()> {
         allocations: true,
         instructions: false,
         hidden: true,
+        ollama: None,
     };
     let twice = [lane.clone(), lane.clone(), lane];
     let mut raised = 0;

@@ -98,6 +98,7 @@ fn suite(random: &mut fastrand::Rng, side: Side, weather: &[f64]) -> SuiteResult
             rounds: u32::try_from(side.rounds).unwrap_or(u32::MAX),
             seed: SEED,
             session: Some("simulated".to_owned()),
+            condensed: false,
         },
     }
 }

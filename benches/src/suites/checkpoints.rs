@@ -21,6 +21,7 @@ pub(super) fn groups() -> Vec<Group> {
     vec![
         save(Durability::ProcessSafe, "process_safe", "bare_write"),
         save(Durability::PowerSafe, "power_safe", "write_fdatasync"),
+        late_save(),
         load(),
         compression(),
     ]
@@ -121,6 +122,78 @@ fn bare_append(place: &Rc<Place>, sync: bool) -> Work {
     })
 }
 
+fn late_save() -> Group {
+    Group::new(
+        format!("checkpoints/save/at_record_{RECORDS}"),
+        "a record of 1 kB is appended to a journal that has 5,000, process-safe; the floor is the same where there are ten",
+        &[ours("peregrine"), floor("at_record_10")],
+        || {
+            let place = Place::new(Durability::ProcessSafe);
+            vec![append_at(&place, 1, RECORDS), append_at(&place, 2, 10)]
+        },
+    )
+}
+
+/// How many records are appended at a place before there is a new run.
+const APPENDS: u64 = 500;
+
+fn append_at(place: &Rc<Place>, number: u64, records: u64) -> Work {
+    let (place, turn) = (Rc::clone(place), Words::new().turn(RECORD_BYTES));
+    let mut made = false;
+    let mut make = move |place: &Place| {
+        let again = std::mem::replace(&mut made, true);
+        place.runtime.block_on(async {
+            if again {
+                place.checkpoints.remove(&key(number)).await.unwrap();
+            }
+            let quick = place.checkpoints.with_durability(Durability::OnFinish);
+            let mut journal = quick.create(&key(number)).await.unwrap();
+            for _ in 0..records {
+                journal.append(Kind::Event, 1, &turn).await.unwrap();
+            }
+            journal.finish().await.unwrap();
+            let (mut journal, history) = place.checkpoints.resume(&key(number)).await.unwrap();
+            assert_eq!(history.records.len() as u64, records);
+            // What was loaded to get there has left the caches cold, which is not what is asked.
+            for _ in 0..5 {
+                journal.append(Kind::Event, 1, &turn).await.unwrap();
+            }
+            journal
+        })
+    };
+    let turn = Words::new().turn(RECORD_BYTES);
+    let mut journal = None;
+    Box::new(move |meter| {
+        let mut left = meter.operations();
+        while left > 0 {
+            let open = journal.get_or_insert_with(|| make(&place));
+            let first = open.next_seq();
+            let some = left.min(APPENDS);
+            let elapsed = place.runtime.block_on(async {
+                let begun = Instant::now();
+                for _ in 0..some {
+                    open.append(Kind::Event, 1, &turn).await.unwrap();
+                }
+                begun.elapsed()
+            });
+            meter.took(elapsed, some);
+            assert_eq!(open.next_seq(), first + some);
+            left -= some;
+            if first + some >= records + APPENDS {
+                journal = None;
+            }
+        }
+    })
+}
+
+/// The work, which has a figure that is known before.
+fn with_figure(name: &'static str, value: f64, mut work: Work) -> Work {
+    Box::new(move |meter| {
+        work(meter);
+        meter.figure(name, value);
+    })
+}
+
 fn load() -> Group {
     Group::new(
         format!("checkpoints/load/{RECORDS}_records"),
@@ -140,16 +213,25 @@ fn load() -> Group {
             });
             let bare = place.folder.path().join("bare");
             fs::write(&bare, rmp_serde::to_vec_named(&*turns).unwrap()).unwrap();
+            let payload: usize = turns
+                .iter()
+                .map(|turn| rmp_serde::to_vec_named(turn).unwrap().len())
+                .sum();
+            let bytes = size_of(&place.folder.path().join("store")) as f64 / payload as f64;
             let (ours, hand) = (Rc::clone(&turns), turns);
             let keep = Rc::clone(&place);
             vec![
-                each(
-                    move || -> Vec<Turn> {
-                        let history = place.runtime.block_on(place.checkpoints.load(&key(1), Span::ALL));
-                        let records = history.unwrap().records;
-                        records.iter().map(|record| record.decode().unwrap()).collect()
-                    },
-                    move |loaded| assert_eq!(**loaded, *ours),
+                with_figure(
+                    "bytes in files × payload:",
+                    bytes,
+                    each(
+                        move || -> Vec<Turn> {
+                            let history = place.runtime.block_on(place.checkpoints.load(&key(1), Span::ALL));
+                            let records = history.unwrap().records;
+                            records.iter().map(|record| record.decode().unwrap()).collect()
+                        },
+                        move |loaded| assert_eq!(**loaded, *ours),
+                    ),
                 ),
                 each(
                     move || -> Vec<Turn> { rmp_serde::from_slice(&fs::read(&bare).unwrap()).unwrap() },

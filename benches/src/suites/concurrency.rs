@@ -11,17 +11,53 @@ use peregrine_agent::Agent;
 
 use super::connect;
 use crate::bench::{Group, Work, floor, ours, runtime};
+use crate::crowd;
 use crate::hand::Hand;
 use crate::serve::{QUESTION, SYSTEM, Script, Server, TEXT};
 
 pub(super) fn groups() -> Vec<Group> {
     let mut groups = Vec::new();
-    for latency_ms in [0, 50] {
-        for agents in [1, 10, 100, 1_000] {
-            groups.push(group(agents, latency_ms).unpinned());
-        }
+    for (latency_ms, agents) in [
+        (0, 1),
+        (0, 10),
+        (0, 100),
+        (0, 1_000),
+        (50, 1),
+        (50, 100),
+        (50, 1_000),
+    ] {
+        groups.push(group(agents, latency_ms).unpinned());
     }
+    groups.push(process().unpinned());
     groups
+}
+
+fn process() -> Group {
+    const AGENTS: usize = 1_000;
+    Group::new(
+        "concurrency/process/1000_agents",
+        "1,000 agents at the same time in a process of their own, connected, one call each over loopback, the model takes 50 ms; \
+         what the processor takes for a call, in user space and in the kernel",
+        &[ours("peregrine"), floor("reqwest")],
+        || {
+            let server = Rc::new(Server::start(Script::Text, 50));
+            ["peregrine", "reqwest"]
+                .into_iter()
+                .map(|who| -> Work {
+                    let server = Rc::clone(&server);
+                    Box::new(move |meter| {
+                        for _ in 0..meter.operations().div_ceil(AGENTS as u64) {
+                            let used = crowd::run(who, &server.url(), AGENTS);
+                            meter.took(used.call * used.calls as u32, used.calls);
+                            if let Some(bytes) = used.peak_bytes {
+                                meter.figure("resident peak of the process, MB:", bytes as f64 / 1e6);
+                            }
+                        }
+                    })
+                })
+                .collect()
+        },
+    )
 }
 
 fn group(agents: usize, latency_ms: u64) -> Group {

@@ -1,22 +1,18 @@
-//! Runs of an agent: one call, a conversation of three turns with memory, twenty turns with a tool.
+//! Runs of an agent: one call, a conversation of three turns with memory, a call with a tool. Long runs are in `long`.
 //!
-//! Over loopback the model takes 0 or 50 ms; in process it takes nothing, and what is left is the framework. Agents do not
-//! write journals yet, so the long run has no checkpoints.
+//! Over loopback the model takes 0 or 50 ms; in process it takes nothing, and what is left is the framework.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use peregrine_agent::{Agent, Input, Limits, TurnMemory};
-use peregrine_core::{
-    ChatModel as _, ChatRequest, Message, Messages, ModelHandle, Scope, ToolCall, ToolResult,
-};
-use peregrine_tools::Tool as _;
+use peregrine_agent::{Agent, Input, TurnMemory};
+use peregrine_core::{ChatModel as _, ChatRequest, Message, Scope};
 
 use super::connect;
 use crate::bench::{Group, each_async, floor, ours, runtime};
 use crate::fake::{FAKE_TEXT, Fake, add};
-use crate::hand::{Hand, HandMessage, Sum, add_spec};
-use crate::serve::{LONG, QUESTION, SYSTEM, Script, Server, TEXT, sum_text, turn_text};
+use crate::hand::{Hand, HandMessage, add_spec};
+use crate::serve::{QUESTION, SYSTEM, Script, Server, TEXT, sum_text, turn_text};
 
 const TURNS: [&str; 3] = [
     "Which animals are in it?",
@@ -27,13 +23,9 @@ const TURNS: [&str; 3] = [
 pub(super) fn groups() -> Vec<Group> {
     let mut groups = Vec::new();
     for latency_ms in [0, 50] {
-        groups.extend([
-            single_shot(latency_ms),
-            multi_turn(latency_ms),
-            long_running(latency_ms),
-        ]);
+        groups.extend([single_shot(latency_ms), multi_turn(latency_ms)]);
     }
-    groups.extend([single_shot_in_process(), long_running_in_process()]);
+    groups.extend([tool_loop(), single_shot_in_process()]);
     groups
 }
 
@@ -132,22 +124,13 @@ fn multi_turn(latency_ms: u64) -> Group {
     })
 }
 
-fn limits() -> Limits {
-    Limits {
-        max_steps: LONG as u32 + 1,
-        max_tool_calls: LONG as u32 + 1,
-        ..Limits::default()
-    }
-}
-
-fn long_running(latency_ms: u64) -> Group {
-    let what = "twenty turns, of which nineteen call a tool; without checkpoints";
-    over_loopback("long_running", latency_ms, what, |latency_ms| {
-        let (runtime, server) = (runtime(), Rc::new(Server::start(Script::Tools, latency_ms)));
+fn tool_loop() -> Group {
+    let what = "two turns: a call of a tool, and the answer with its result";
+    over_loopback("tool_loop", 0, what, |latency_ms| {
+        let (runtime, server) = (runtime(), Rc::new(Server::start(Script::OneTool, latency_ms)));
         let agent = Agent::new(connect(&server.url()))
             .with_instructions(SYSTEM)
-            .with_tool(add())
-            .with_limits(limits());
+            .with_tool(add());
         let hand = Hand::new(&server.url());
         let keep = Rc::clone(&server);
         let tools = Arc::new(add_spec());
@@ -159,11 +142,8 @@ fn long_running(latency_ms: u64) -> Group {
                     async move { agent.run(QUESTION).await.unwrap() }
                 },
                 |output| {
-                    assert_eq!(output.text(), sum_text(2));
-                    assert_eq!(
-                        (output.report.steps, output.report.tool_calls.len()),
-                        (LONG as u32, LONG - 1)
-                    );
+                    assert_eq!(output.text(), sum_text(2, 1));
+                    assert_eq!((output.report.steps, output.report.tool_calls.len()), (2, 1));
                 },
             ),
             each_async(
@@ -172,7 +152,7 @@ fn long_running(latency_ms: u64) -> Group {
                     let (hand, tools, _server) = (hand.clone(), Arc::clone(&tools), &keep);
                     async move { hand.tool_loop(SYSTEM, QUESTION, &tools).await }
                 },
-                |text| assert_eq!(*text, sum_text(2)),
+                |text| assert_eq!(*text, sum_text(2, 1)),
             ),
         ]
     })
@@ -210,61 +190,4 @@ fn single_shot_in_process() -> Group {
             ]
         },
     )
-}
-
-fn long_running_in_process() -> Group {
-    Group::new(
-        "execution/long_running/in_process",
-        "twenty turns of a model in this process, of which nineteen call a tool; without checkpoints",
-        &[ours("peregrine").counted(), floor("loop").counted()],
-        || {
-            let runtime = runtime();
-            let model = Fake::new(LONG).into_handle();
-            let agent = Agent::new(model.clone()).with_tool(add()).with_limits(limits());
-            let tools: Arc<[_]> = Arc::from([add().info().spec().clone()]);
-            vec![
-                each_async(
-                    &runtime,
-                    move || {
-                        let agent = agent.clone();
-                        async move { agent.run(QUESTION).await.unwrap() }
-                    },
-                    |output| {
-                        assert_eq!(output.text(), FAKE_TEXT);
-                        assert_eq!(output.report.tool_calls.len(), LONG - 1);
-                    },
-                ),
-                each_async(
-                    &runtime,
-                    move || by_hand(model.clone(), Arc::clone(&tools)),
-                    |(text, calls)| assert_eq!((text.as_str(), *calls), (FAKE_TEXT, LONG - 1)),
-                ),
-            ]
-        },
-    )
-}
-
-/// The loop by hand, over the same model: the same requests, nothing else.
-async fn by_hand(model: ModelHandle, tools: Arc<[peregrine_core::ToolSpec]>) -> (String, usize) {
-    let mut messages: Messages = [Message::user(QUESTION)].into_iter().collect();
-    let mut called = 0;
-    loop {
-        let request = ChatRequest {
-            messages: messages.clone(),
-            tools: Arc::clone(&tools),
-            ..ChatRequest::default()
-        };
-        let response = model.complete(&request).await.unwrap();
-        drop(request);
-        let calls: Vec<ToolCall> = response.tool_calls().cloned().collect();
-        if calls.is_empty() {
-            return (response.message.text(), called);
-        }
-        messages.push(response.message);
-        for call in calls {
-            let Sum { a, b } = serde_json::from_str(&call.arguments).unwrap();
-            messages.push(Message::tool(ToolResult::new(&call, (a + b).to_string())));
-            called += 1;
-        }
-    }
 }

@@ -10,17 +10,26 @@ use std::time::Instant;
 
 use peregrine_agent::Agent;
 use peregrine_core::{ChatModel as _, ChatRequest, Message, ModelHandle};
+use peregrine_providers::Pool;
 use peregrine_signatures::SignatureSpec;
-use peregrine_tools::Registry;
+use peregrine_tools::{Registry, Tool as _};
 
-use super::connect;
+use super::connector;
 use crate::bench::{Group, Work, each, each_async, floor, ours, runtime};
+use crate::crowd::peak_bytes;
 use crate::fake::{Fake, add};
 use crate::hand::Hand;
 use crate::serve::{ANSWER, QUESTION, SYSTEM, Script, Server, TEXT};
 
 pub(super) fn groups() -> Vec<Group> {
-    vec![cold_start(), warm_start(), first_call(), signature()]
+    vec![
+        cold_start(),
+        from_scratch(),
+        with_one_tool(),
+        warm_start(),
+        first_call(),
+        signature(),
+    ]
 }
 
 fn cold_start() -> Group {
@@ -61,8 +70,8 @@ fn process(name: &'static str) -> Work {
             );
             socket.write_all(answer.as_bytes()).unwrap();
             // What is resident now is what an agent needs that waits for its answer.
-            if let Some(mb) = peak_memory_mb(process.id()) {
-                meter.figure("resident peak of the process, MB:", mb);
+            if let Some(bytes) = peak_bytes(&process.id().to_string()) {
+                meter.figure("resident peak of the process, MB:", bytes as f64 / 1e6);
             }
             let output = process.wait_with_output().unwrap();
             assert!(output.status.success());
@@ -93,11 +102,44 @@ fn read_request(socket: &mut impl std::io::Read) {
     }
 }
 
-fn peak_memory_mb(process: u32) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib * 1_024.0 / 1e6)
+fn from_scratch() -> Group {
+    Group::new(
+        "initialization/agent/scratch",
+        "an agent around a model that is there; the floor clones the model's handle into an allocation of its own",
+        &[ours("peregrine").counted(), floor("handle").counted()],
+        || {
+            let model = Fake::new(1).into_handle();
+            let shared = model.clone();
+            vec![
+                each(move || Agent::new(shared.clone()), |agent| agent.check().unwrap()),
+                each(
+                    move || Arc::new(model.clone()),
+                    |model| assert_eq!(model.info().provider(), "bench"),
+                ),
+            ]
+        },
+    )
+}
+
+fn with_one_tool() -> Group {
+    Group::new(
+        "initialization/agent/one_tool",
+        "an agent around a model that is there, with a tool that is made for it; the floor makes the tool",
+        &[ours("peregrine").counted(), floor("tool").counted()],
+        || {
+            let model = Fake::new(1).into_handle();
+            vec![
+                each(
+                    move || Agent::new(model.clone()).with_tool(add()),
+                    |agent| {
+                        assert_eq!(agent.tools().len(), 1);
+                        agent.check().unwrap();
+                    },
+                ),
+                each(add, |tool| assert_eq!(tool.info().name(), "add")),
+            ]
+        },
+    )
 }
 
 fn warm_start() -> Group {
@@ -106,7 +148,7 @@ fn warm_start() -> Group {
         "an agent with instructions and a tool, from a model and a registry that are shared",
         &[ours("peregrine").counted(), floor("clones").counted()],
         || {
-            let model = peregrine_core::ChatModel::into_handle(Fake::new(1));
+            let model = Fake::new(1).into_handle();
             let tools = Registry::builder().with(add()).build().unwrap();
             let shared = (model.clone(), tools.clone());
             vec![
@@ -136,7 +178,7 @@ fn warm_start() -> Group {
 fn first_call() -> Group {
     Group::new(
         "initialization/lazy_init/first_call",
-        "the first call of a client that was just made: what it builds lazily, and the connection",
+        "the first call of a client that was just made, of a pool that has none yet: what it builds lazily, and the connection",
         &[ours("peregrine"), floor("reqwest")],
         || {
             let runtime = runtime();
@@ -147,7 +189,9 @@ fn first_call() -> Group {
                 each_async(
                     &runtime,
                     move || {
-                        let (model, request) = (connect(&ours.url()), request.clone());
+                        let pool = Pool::default();
+                        let (model, request) = (connector(&ours.url()).with_pool(pool), request.clone());
+                        let model = model.chat("openai/test-model").unwrap();
                         async move { model.complete(&request).await.unwrap().message.text() }
                     },
                     |text| assert_eq!(text, TEXT),

@@ -5,27 +5,39 @@ use std::fs;
 use std::hint::black_box;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use peregrine_agent::{Agent, Input};
 use peregrine_checkpoints::{Checkpoints, Options, RunKey, Span};
-use peregrine_core::{RunId, Scope as Tenant};
+use peregrine_core::{ChatModel, ChatRequest, ChatResponse, ModelInfo, RunId, Scope as Tenant};
+use peregrine_interrupts::signal::Signals;
 use peregrine_interrupts::{Kind, ManualTimer, Mode, Scope};
+use rustix::process::{getpid, kill_process};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Group, Work, each, floor, ours, rival, runtime, runtime_beside};
+use crate::fake::{Fake, add};
+use crate::serve::QUESTION;
 use crate::words::{Turn, Words};
 
 const TASKS: usize = 100;
 
 pub(super) fn groups() -> Vec<Group> {
-    vec![check(), wake().unpinned(), shutdown(), checkpoint()]
+    vec![
+        check(),
+        wake().unpinned(),
+        by_signal().unpinned(),
+        shutdown(),
+        checkpoint(),
+        stop_of_run(),
+    ]
 }
 
 fn run() -> Scope {
@@ -127,6 +139,147 @@ fn wakes(runtime: &Rc<Runtime>, make: fn() -> Pair) -> Work {
             meter.took(woken.recv().unwrap().duration_since(begun), 1);
             runtime.block_on(task).unwrap();
         }
+    })
+}
+
+fn by_signal() -> Group {
+    Group::new(
+        "interrupts/detection/signal",
+        "from just before a signal is sent to this process to the first statement of the task that waited for the interrupt, on \
+         another thread; the rival waits for tokio's signal",
+        &[ours("peregrine"), rival("tokio_signal")],
+        || {
+            let runtime = runtime_beside();
+            vec![signals(&runtime, true), signals(&runtime, false)]
+        },
+    )
+}
+
+/// Both listen all the time, so that each has to look at what is the other's too.
+fn signals(runtime: &Rc<Runtime>, of_scope: bool) -> Work {
+    let runtime = Rc::clone(runtime);
+    Box::new(move |meter| {
+        for _ in 0..meter.operations() {
+            let (ready, waits) = mpsc::channel();
+            let (sender, woken) = mpsc::channel();
+            let scope = run();
+            let listening = Signals::only([peregrine_interrupts::Signal::Hangup])
+                .without_default_action()
+                .subscribe(&scope)
+                .unwrap();
+            let waiting = scope.clone();
+            let task = runtime.spawn(async move {
+                if of_scope {
+                    ready.send(()).unwrap();
+                    assert_eq!(waiting.graceful().await.mode(), Mode::Graceful);
+                } else {
+                    let mut own = signal(SignalKind::hangup()).unwrap();
+                    ready.send(()).unwrap();
+                    own.recv().await.unwrap();
+                }
+                sender.send(Instant::now()).unwrap();
+            });
+            waits.recv().unwrap();
+            std::thread::sleep(Duration::from_micros(50));
+            let begun = Instant::now();
+            kill_process(getpid(), rustix::process::Signal::HUP).unwrap();
+            meter.took(woken.recv().unwrap().duration_since(begun), 1);
+            runtime.block_on(task).unwrap();
+            drop(listening);
+        }
+    })
+}
+
+/// How many turns a run has made before it is stopped.
+const TURNS: u32 = 20;
+
+fn stop_of_run() -> Group {
+    Group::new(
+        "interrupts/checkpoint/run",
+        "a run of an agent with a journal in files, process-safe, is interrupted in its turn 20: from the interrupt until it has ended \
+         and all of it is stored, to go on from; the floor has no journal",
+        &[ours("peregrine"), floor("no_journal")],
+        || vec![stopped_runs(runtime(), true), stopped_runs(runtime(), false)],
+    )
+}
+
+/// Interrupts the run that it belongs to when it is called for the last time.
+struct Stopping {
+    fake: Fake,
+    stop: Arc<Mutex<Option<(Scope, Instant)>>>,
+}
+
+impl ChatModel for Stopping {
+    fn info(&self) -> &ModelInfo {
+        self.fake.info()
+    }
+
+    async fn complete(&self, request: &ChatRequest) -> peregrine_core::Result<ChatResponse> {
+        if request.messages.len() / 2 + 1 == TURNS as usize {
+            let mut stop = self.stop.lock().unwrap();
+            let (scope, begun) = stop.as_mut().expect("it was set");
+            *begun = Instant::now();
+            assert!(scope.interrupt(Mode::Graceful));
+        }
+        self.fake.complete(request).await
+    }
+}
+
+fn stopped_runs(runtime: Rc<Runtime>, is_kept: bool) -> Work {
+    let folder = TempDir::new().unwrap();
+    let uri = format!("dir:{}", folder.path().display());
+    let checkpoints = runtime
+        .block_on(Checkpoints::open(&uri, Options::default()))
+        .unwrap();
+    let stop = Arc::new(Mutex::new(None));
+    let model = Stopping {
+        // One turn more than it is let make.
+        fake: Fake::new(TURNS as usize + 1),
+        stop: Arc::clone(&stop),
+    };
+    let scope = Tenant::tenant("bench").unwrap();
+    let agent = Agent::new(model)
+        .with_tool(add())
+        .with_limits(peregrine_agent::Limits {
+            max_steps: 100,
+            max_tool_calls: 100,
+            ..peregrine_agent::Limits::default()
+        })
+        .with_scope(scope.clone());
+    let agent = match is_kept {
+        true => agent.with_checkpoints(checkpoints.clone()),
+        false => agent,
+    };
+    let mut runs = 0;
+    Box::new(move |meter| {
+        for _ in 0..meter.operations() {
+            runs += 1;
+            let (id, interrupts) = (RunId::from_parts(runs, [3; 10]), run());
+            *stop.lock().unwrap() = Some((interrupts.clone(), Instant::now()));
+            let input = Input::from(QUESTION).with_run_id(id).with_interrupts(&interrupts);
+            let (ended, at) = runtime.block_on(async {
+                let ended = agent.run(input).await;
+                (ended, Instant::now())
+            });
+            let error = ended.expect_err("it was stopped");
+            assert!(
+                matches!(error.error(), peregrine_agent::Error::Interrupted(_)),
+                "{error:?}"
+            );
+            let begun = stop.lock().unwrap().as_ref().map(|(_, begun)| *begun);
+            meter.took(at.duration_since(begun.expect("it was set")), 1);
+            assert_eq!(error.report().steps, TURNS);
+            if !is_kept {
+                continue;
+            }
+            runtime.block_on(async {
+                let stored = agent.load(id).await.unwrap();
+                assert_eq!(stored.run().counts().steps, TURNS);
+                drop(stored);
+                checkpoints.remove(&RunKey::new(scope.clone(), id)).await.unwrap();
+            });
+        }
+        assert!(folder.path().exists());
     })
 }
 

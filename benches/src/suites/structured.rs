@@ -47,7 +47,8 @@ pub(super) fn groups() -> Vec<Group> {
         request(),
         read("small", 0, 1),
         read("98kb", 99, 80),
-        typed_stream(),
+        typed_stream("12kb", 12, 10),
+        typed_stream("98kb", 99, 80),
     ]
 }
 
@@ -101,16 +102,18 @@ fn read(size: &str, sections: usize, sentences: usize) -> Group {
     .with_counted_operations(5)
 }
 
-fn typed_stream() -> Group {
-    let text: Rc<str> = answer(99, 80).to_string().into();
+/// Two sizes, so that it is seen whether the time grows as the text does.
+fn typed_stream(size: &str, sections: usize, sentences: usize) -> Group {
+    let text: Rc<str> = answer(sections, sentences).to_string().into();
+    let least = sections * 4;
     Group::new(
-        "structured/stream/98kb",
+        format!("structured/stream/{size}"),
         format!("an answer of {} bytes in pieces of 8 characters, its fields told as they complete; the floor puts the pieces \
                  together and parses once", text.len()),
         &[ours("peregrine").counted(), floor("serde_json_once").counted()],
         move || {
             let pieces: Rc<[String]> = pieces(&text).map(str::to_owned).collect();
-            let Value::Object(expected) = answer(99, 80) else {
+            let Value::Object(expected) = answer(sections, sentences) else {
                 unreachable!("it is an object")
             };
             let (of_ours, of_hand) = (expected.clone(), Value::Object(expected));
@@ -127,7 +130,7 @@ fn typed_stream() -> Group {
                         }
                         (parser.finish().unwrap(), told)
                     },
-                    move |(fields, told)| assert!(*fields == of_ours && *told > 400),
+                    move |(fields, told)| assert!(*fields == of_ours && *told > least),
                 ),
                 each(
                     move || -> Value {

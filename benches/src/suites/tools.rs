@@ -1,8 +1,11 @@
-//! Calls of tools: a person approves, and the call itself. Decisions by rules join with their crate.
+//! Calls of tools: whether one may run, by names among many; a person approves; and the call itself.
+
+use std::collections::HashSet;
+use std::hint::black_box;
 
 use peregrine_agent::{Agent, Approval, ApprovalRequest, Approver, async_trait};
-use peregrine_core::{ChatModel as _, ToolCall};
-use peregrine_tools::{Registry, ToolContext};
+use peregrine_core::{ChatModel as _, Effect, JsonSchema, ToolCall, ToolSpec};
+use peregrine_tools::{Allowance, Registry, ToolContext, ToolInfo};
 
 use crate::bench::{Group, each, each_async, floor, ours, runtime};
 use crate::fake::{FAKE_TEXT, Fake, add, change};
@@ -10,7 +13,46 @@ use crate::hand::Sum;
 use crate::serve::QUESTION;
 
 pub(super) fn groups() -> Vec<Group> {
-    vec![approval(), execution()]
+    vec![permission(), approval(), execution()]
+}
+
+const NAMES: usize = 10_000;
+
+fn permission() -> Group {
+    Group::new(
+        "tools/permission/10000_names",
+        "whether a tool with side effects may run, which is one of 5,000 that are allowed by name beside 5,000 that are denied; the \
+         floor looks for the name in two hash sets",
+        &[ours("peregrine").counted(), floor("hash_sets").counted()],
+        || {
+            let name = |kind: &str, n: usize| format!("{kind}_document_{n}");
+            let (mut allowance, mut allowed, mut denied) =
+                (Allowance::nothing(), HashSet::new(), HashSet::new());
+            for n in 0..NAMES / 2 {
+                let (yes, no) = (name("change", n), name("remove", n));
+                allowance = allowance.with_allowed(&*yes).with_denied(&*no);
+                allowed.insert(yes);
+                denied.insert(no);
+            }
+            let tool = |name: String| {
+                ToolInfo::new(ToolSpec::new(name, "", JsonSchema::empty_object())).with_effect(Effect::SideEffect)
+            };
+            let (yes, no) = (tool(name("change", 1_234)), tool(name("remove", 1_234)));
+            assert!(!allowance.permits(&no) && denied.contains(no.name()));
+            let by_hand = yes.clone();
+            vec![
+                each(move || allowance.permits(black_box(&yes)), |may| assert!(*may)),
+                each(
+                    move || {
+                        let name = black_box(&by_hand).name();
+                        !denied.contains(name) && allowed.contains(name)
+                    },
+                    |may| assert!(*may),
+                ),
+            ]
+        },
+    )
+    .with_counted_operations(1_000)
 }
 
 /// Somebody who approves at once, having looked at the call.

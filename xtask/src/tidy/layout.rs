@@ -91,6 +91,8 @@ fn crates(files: &[File]) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use yaml_rust2::YamlLoader;
+
     use super::super::found;
     use super::*;
 
@@ -143,5 +145,70 @@ mod tests {
         assert_eq!(check("  cargo xtask lint && cargo clippy"), 1);
         assert_eq!(check("# cargo test"), 0);
         assert!(found(workflows_call_the_verbs, &[("a.yml", "cargo test")]).is_empty());
+    }
+
+    /// What a workflow may not do by itself it cannot be talked into by a pull request.
+    #[test]
+    fn workflows_are_yaml_pin_their_actions_and_may_only_read() {
+        let folder = crate::command::root().join(".github/workflows");
+        let paths: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        assert!(paths.len() >= 2, "{paths:?}");
+        for path in paths {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let parsed = YamlLoader::load_from_str(&text)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let workflow = &parsed[0];
+            let here = path.display();
+            assert_eq!(
+                workflow["permissions"]["contents"].as_str(),
+                Some("read"),
+                "{here}"
+            );
+            assert_eq!(workflow["permissions"].as_hash().unwrap().len(), 1, "{here}");
+            let jobs = workflow["jobs"]
+                .as_hash()
+                .unwrap_or_else(|| panic!("{here} has no jobs"));
+            for (name, job) in jobs {
+                let name = name.as_str().unwrap();
+                assert!(
+                    job["timeout-minutes"].as_i64().is_some(),
+                    "{here}: {name} may run forever"
+                );
+                let steps = job["steps"]
+                    .as_vec()
+                    .unwrap_or_else(|| panic!("{here}: {name} has no steps"));
+                let checks_out = steps.iter().any(|step| {
+                    step["uses"]
+                        .as_str()
+                        .is_some_and(|uses| uses.contains("checkout"))
+                });
+                // Who may write runs nothing of the request.
+                let writes = job["permissions"].as_hash();
+                assert!(writes.is_none_or(|_| !checks_out), "{here}: {name}");
+                for step in steps {
+                    let (uses, run) = (step["uses"].as_str(), step["run"].as_str());
+                    assert!(
+                        uses.is_some() != run.is_some(),
+                        "{here}: a step of {name} does one thing"
+                    );
+                    if let Some(uses) = uses {
+                        let (action, version) = uses
+                            .split_once('@')
+                            .unwrap_or_else(|| panic!("{here}: {uses} is not pinned"));
+                        assert!(
+                            action.starts_with("actions/") && version.starts_with('v'),
+                            "{here}: {uses}"
+                        );
+                    }
+                    // What others can name is passed in variables, never pasted into a script.
+                    let pasted = run
+                        .is_some_and(|run| run.contains("github.event") || run.contains("github.head_ref"));
+                    assert!(!pasted, "{here}: {name}");
+                }
+            }
+        }
     }
 }

@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use super::{Runners, Session, process};
 use crate::error::{Error, Result};
@@ -23,43 +26,87 @@ pub fn has_callgrind() -> bool {
     version.is_ok_and(|output| output.status.success())
 }
 
-pub(super) fn count(
+/// Allocations and bytes of those of a group that are counted.
+pub(super) fn allocations(
     runners: &Runners,
     group: &str,
     ids: &[Id],
     session: &Session,
 ) -> Result<BTreeMap<Id, Counts>> {
-    let mut counts: BTreeMap<Id, Counts> = BTreeMap::new();
-    if session.allocations {
-        let mut command = Command::new(&runners.count);
-        command.args(["count", "--group", group]);
-        let (lines, _) = process::watch(command, session.effort.limit, false)?;
-        for line in lines {
-            if let Line::Counted(counted) = line
-                && ids.contains(&counted.id)
-                && counted.iterations > 0
-            {
-                let each = |all: u64| Some(all as f64 / counted.iterations as f64);
-                let counts = counts.entry(counted.id).or_default();
-                counts.allocations_per_op = each(counted.allocations);
-                counts.bytes_per_op = each(counted.bytes);
-            }
-        }
-    }
-    if session.instructions {
-        for id in ids {
-            let counts = counts.entry(id.clone()).or_default();
-            counts.instructions_per_op = Some(instructions(&runners.time, id)?);
+    let mut command = Command::new(&runners.count);
+    command.args(["count", "--group", group]);
+    let (lines, _) = process::watch(command, session.effort.limit, false)?;
+    let mut counts = BTreeMap::new();
+    for line in lines {
+        if let Line::Counted(counted) = line
+            && ids.contains(&counted.id)
+            && counted.iterations > 0
+        {
+            let each = |all: u64| Some(all as f64 / counted.iterations as f64);
+            let found = Counts {
+                allocations_per_op: each(counted.allocations),
+                bytes_per_op: each(counted.bytes),
+                instructions_per_op: None,
+            };
+            counts.insert(counted.id, found);
         }
     }
     Ok(counts)
 }
 
-fn instructions(runner: &Path, id: &Id) -> Result<f64> {
+/// Instructions of an operation of each, in their order; as many at a time as there are processors, because what else runs
+/// does not change them.
+pub(super) fn instructions(jobs: &[(&Path, Id)], say: &mut (dyn FnMut(&str) + Send)) -> Vec<Result<f64>> {
+    let workers = thread::available_parallelism().map_or(1, |count| count.get().min(jobs.len()));
+    let (next, say) = (AtomicUsize::new(0), Mutex::new(say));
+    let mut found: Vec<(usize, Result<f64>)> = thread::scope(|scope| {
+        let work = || {
+            let mut found = Vec::new();
+            loop {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                let Some((runner, id)) = jobs.get(place) else {
+                    break found;
+                };
+                if let Ok(mut say) = say.lock() {
+                    say(&format!(
+                        "counting instructions, {} of {}: {id}",
+                        place + 1,
+                        jobs.len()
+                    ));
+                }
+                found.push((place, of_one(runner, id)));
+            }
+        };
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let ended = threads.into_iter().map(|thread| thread.join());
+        ended
+            .flat_map(|found| found.expect("counting does not panic"))
+            .collect()
+    });
+    found.sort_by_key(|(place, _)| *place);
+    found.into_iter().map(|(_, found)| found).collect()
+}
+
+/// What two processes that do the same differ in: hash seeds, addresses.
+const RESTLESS: u64 = 1_000;
+/// By how much of the difference that may falsify it.
+const PRECISION: u64 = 1_000;
+/// The most times that the operations are repeated for it.
+const MOST_TIMES: u64 = 2_000;
+
+fn of_one(runner: &Path, id: &Id) -> Result<f64> {
     // What the first operations do once is behind both.
     let (iterations, once) = collected(runner, id, 1)?;
     let (_, twice) = collected(runner, id, 2)?;
-    Ok(twice.saturating_sub(once) as f64 / iterations as f64)
+    let difference = twice.saturating_sub(once);
+    let wanted = RESTLESS * PRECISION;
+    if difference >= wanted {
+        return Ok(difference as f64 / iterations as f64);
+    }
+    // So little work disappears among what differs anyway: more of it.
+    let more = (wanted / difference.max(1)).clamp(1, MOST_TIMES);
+    let (_, many) = collected(runner, id, 1 + more)?;
+    Ok(many.saturating_sub(once) as f64 / (iterations * more) as f64)
 }
 
 /// Operations that `times` 1 stands for, and the instructions of the whole process.

@@ -13,15 +13,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use build::{Runners, build, checkout};
+pub use build::{Runners, build, checkout, seed};
 pub use count::has_callgrind;
-pub use process::list;
+pub(crate) use process::watch;
+pub use process::{Listing, list};
+pub(crate) use usage::merged;
 
 use crate::bootstrap::SEED;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::protocol::{Descriptor, Line};
-use crate::result::{BenchmarkResult, Failure, Gathered, Resources, SCHEMA_VERSION, Settings, SuiteResult};
+use crate::protocol::{Descriptor, Id, Line};
+use crate::result::{
+    BenchmarkResult, Counts, Failure, Gathered, Resources, SCHEMA_VERSION, Settings, SuiteResult,
+};
+
+/// The suite of what each optimisation is worth. It is run when it is named, because it says nothing about speed as such.
+pub const ABLATIONS: &str = "ablations";
 
 /// How much is measured.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,8 +51,8 @@ impl Effort {
         Self {
             quick: false,
             rounds: 10,
-            warmup: Duration::from_millis(200),
-            measure: Duration::from_millis(500),
+            warmup: Duration::from_millis(100),
+            measure: Duration::from_millis(250),
             limit: Duration::from_secs(300),
         }
     }
@@ -84,6 +91,8 @@ pub struct Session {
     pub instructions: bool,
     /// Whether those that are hidden are run, if they are named.
     pub hidden: bool,
+    /// With which model of a real Ollama the execution suite runs too.
+    pub ollama: Option<String>,
 }
 
 /// The results of each lane, by suite, in the order of the lanes. `say` is told what is under way.
@@ -95,11 +104,12 @@ pub struct Session {
 pub fn run(
     lanes: &[Lane],
     session: &Session,
-    say: &mut dyn FnMut(&str),
+    say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Vec<BTreeMap<String, SuiteResult>>> {
     let mut sides: Vec<Gathering> = Vec::new();
     for lane in lanes {
-        sides.push(Gathering::new(list(&lane.runners.time)?, session));
+        let listing = list(&lane.runners.time, session.ollama.as_deref(), &mut *say)?;
+        sides.push(Gathering::new(listing, session));
     }
     let mut groups: Vec<String> = Vec::new();
     let mut known = BTreeSet::new();
@@ -108,11 +118,18 @@ pub fn run(
             groups.push(group.clone());
         }
     }
-    if groups.is_empty() {
-        let asked = session.only.join(", ");
+    let mut ids = sides
+        .iter()
+        .flat_map(|side| &side.descriptors)
+        .map(|found| &found.id);
+    let unknown = |name: &&String| !ids.clone().any(|id| is_named(id, name));
+    if let Some(name) = session.only.iter().find(unknown) {
         return Err(Error::Usage(format!(
-            "no benchmark is called {asked}; `list` tells their names"
+            "no suite and no group of benchmarks is called `{name}`; `cargo xtask bench --list` tells their names"
         )));
+    }
+    if ids.next().is_none() {
+        return Err(Error::Usage("there are no benchmarks".to_owned()));
     }
     let rounds = session.effort.rounds;
     for round in 0..rounds {
@@ -129,14 +146,15 @@ pub fn run(
             }
         }
     }
-    for (lane, side) in lanes.iter().zip(&mut sides) {
-        for group in groups
-            .iter()
-            .filter(|_| session.allocations || session.instructions)
-        {
-            say(&format!("counting: {group}"));
-            side.count(lane, group, session);
+    if session.allocations {
+        for (lane, side) in lanes.iter().zip(&mut sides) {
+            for group in &groups {
+                side.count_allocations(lane, group, session);
+            }
         }
+    }
+    if session.instructions {
+        count_instructions(lanes, &mut sides, say);
     }
     let name = (lanes.len() > 1).then(|| format!("{}-{}", std::process::id(), lanes[0].environment.date));
     let settings = Settings {
@@ -144,6 +162,7 @@ pub fn run(
         rounds,
         seed: SEED,
         session: name,
+        condensed: false,
     };
     let finished = lanes.iter().zip(sides);
     Ok(finished
@@ -151,8 +170,41 @@ pub fn run(
         .collect())
 }
 
+fn count_instructions(lanes: &[Lane], sides: &mut [Gathering], say: &mut (dyn FnMut(&str) + Send)) {
+    let mut wanted = Vec::new();
+    for (place, side) in sides.iter().enumerate() {
+        for group in &side.groups {
+            wanted.extend(side.counted(group).into_iter().map(|id| (place, id)));
+        }
+    }
+    let job = |(place, id): &(usize, Id)| (lanes[*place].runners.time.as_path(), id.clone());
+    let jobs: Vec<_> = wanted.iter().map(job).collect();
+    for ((place, id), found) in wanted.iter().zip(count::instructions(&jobs, say)) {
+        let side = &mut sides[*place];
+        match found {
+            Ok(count) => side.take(
+                id,
+                Counts {
+                    instructions_per_op: Some(count),
+                    ..Counts::default()
+                },
+            ),
+            Err(error) => {
+                side.failures.insert(id.group().to_owned(), error.chain());
+            }
+        }
+    }
+}
+
+/// Whether a suite or a group is called so.
+fn is_named(id: &Id, name: &str) -> bool {
+    name == id.suite() || name == id.group() || id.as_str().starts_with(&format!("{name}/"))
+}
+
 /// What was gathered of one lane.
 struct Gathering {
+    profile: String,
+    features: Vec<String>,
     descriptors: Vec<Descriptor>,
     groups: Vec<String>,
     gathered: BTreeMap<String, Gathered>,
@@ -161,17 +213,13 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn new(mut descriptors: Vec<Descriptor>, session: &Session) -> Self {
-        let named = |descriptor: &Descriptor| {
-            let id = &descriptor.id;
-            session
-                .only
-                .iter()
-                .any(|name| name == id.suite() || id.as_str().starts_with(&format!("{name}/")))
-        };
+    fn new(listing: Listing, session: &Session) -> Self {
+        let mut descriptors = listing.benchmarks;
+        let named = |descriptor: &Descriptor| session.only.iter().any(|name| is_named(&descriptor.id, name));
         descriptors.retain(|descriptor| match descriptor.hidden {
             true => session.hidden && named(descriptor),
-            false => session.only.is_empty() || named(descriptor),
+            false if session.only.is_empty() => descriptor.id.suite() != ABLATIONS,
+            false => named(descriptor),
         });
         let mut groups: Vec<String> = descriptors
             .iter()
@@ -179,6 +227,8 @@ impl Gathering {
             .collect();
         groups.dedup();
         Self {
+            profile: listing.profile,
+            features: listing.features,
             descriptors,
             groups,
             gathered: BTreeMap::new(),
@@ -191,7 +241,7 @@ impl Gathering {
         if self.failures.contains_key(group) || !self.groups.iter().any(|known| known == group) {
             return;
         }
-        match process::measure(&lane.runners.time, group, round, &session.effort) {
+        match process::measure(&lane.runners.time, group, round, session) {
             Ok((lines, used)) => {
                 self.usage.entry(group.to_owned()).or_default().push(used);
                 for line in lines {
@@ -213,22 +263,29 @@ impl Gathering {
         }
     }
 
-    fn count(&mut self, lane: &Lane, group: &str, session: &Session) {
+    /// Those of a group that are counted.
+    fn counted(&self, group: &str) -> Vec<Id> {
         let counted = |descriptor: &&Descriptor| descriptor.id.group() == group && descriptor.counted;
-        let ids: Vec<_> = self
-            .descriptors
-            .iter()
-            .filter(counted)
-            .map(|descriptor| descriptor.id.clone())
-            .collect();
-        if ids.is_empty() || self.failures.contains_key(group) {
+        match self.failures.contains_key(group) {
+            true => Vec::new(),
+            false => self
+                .descriptors
+                .iter()
+                .filter(counted)
+                .map(|descriptor| descriptor.id.clone())
+                .collect(),
+        }
+    }
+
+    fn count_allocations(&mut self, lane: &Lane, group: &str, session: &Session) {
+        let ids = self.counted(group);
+        if ids.is_empty() {
             return;
         }
-        match count::count(&lane.runners, group, &ids, session) {
+        match count::allocations(&lane.runners, group, &ids, session) {
             Ok(counts) => {
                 for (id, counts) in counts {
-                    let all = self.gathered.entry(id.to_string()).or_default();
-                    all.counts = all.counts.or(counts);
+                    self.take(&id, counts);
                 }
             }
             Err(error) => {
@@ -237,8 +294,18 @@ impl Gathering {
         }
     }
 
+    fn take(&mut self, id: &Id, counts: Counts) {
+        let all = self.gathered.entry(id.to_string()).or_default();
+        all.counts = all.counts.or(counts);
+    }
+
     fn finish(mut self, environment: &Environment, settings: &Settings) -> BTreeMap<String, SuiteResult> {
         let mut suites: BTreeMap<String, SuiteResult> = BTreeMap::new();
+        let environment = Environment {
+            profile: std::mem::take(&mut self.profile),
+            features: std::mem::take(&mut self.features),
+            ..environment.clone()
+        };
         for descriptor in &self.descriptors {
             let suite = descriptor.id.suite().to_owned();
             let suite = suites.entry(suite.clone()).or_insert_with(|| SuiteResult {
@@ -261,7 +328,7 @@ impl Gathering {
                 continue;
             }
             let mut gathered = self.gathered.remove(descriptor.id.as_str()).unwrap_or_default();
-            gathered.resources = usage::merged(self.usage.get(group).map(Vec::as_slice).unwrap_or_default());
+            gathered.resources = merged(self.usage.get(group).map(Vec::as_slice).unwrap_or_default());
             match BenchmarkResult::of(descriptor, gathered) {
                 Ok(result) => suite.benchmark_results.push(result),
                 Err(error) => suite

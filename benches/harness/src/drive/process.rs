@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Effort, usage};
+use super::{Session, usage};
 use crate::error::{Error, Result};
 use crate::protocol::{Descriptor, Line, PROTOCOL};
 use crate::result::Resources;
@@ -17,20 +17,46 @@ const MAX_LINE_BYTES: u64 = 64 << 20;
 /// How much of what a runner complains of is kept.
 const MAX_COMPLAINT_BYTES: usize = 4_096;
 
-/// What a runner has.
+/// What a runner is and has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// With which profile it was built.
+    pub profile: String,
+    /// With which features.
+    pub features: Vec<String>,
+    /// Its benchmarks.
+    pub benchmarks: Vec<Descriptor>,
+}
+
+/// Asks a runner what it is and has, with a model of Ollama if one is given. What it says beside that, such as what it has
+/// to leave out here, is told to `say`.
 ///
 /// # Errors
 ///
 /// [`Error::Start`], or [`Error::Program`] if it fails or speaks otherwise.
-pub fn list(runner: &Path) -> Result<Vec<Descriptor>> {
+pub fn list(runner: &Path, ollama: Option<&str>, say: &mut dyn FnMut(&str)) -> Result<Listing> {
     let mut command = Command::new(runner);
     command.arg("list");
-    let (lines, _) = watch(command, Duration::from_secs(60), false)?;
-    let described = lines.into_iter().filter_map(|line| match line {
-        Line::Benchmark(descriptor) => Some(descriptor),
-        _ => None,
-    });
-    Ok(described.collect())
+    with_ollama(&mut command, ollama);
+    let (lines, _, remarks) = watch_and_hear(command, Duration::from_secs(60), false)?;
+    for remark in remarks.lines() {
+        say(remark);
+    }
+    let mut listing = Listing {
+        profile: String::new(),
+        features: Vec::new(),
+        benchmarks: Vec::new(),
+    };
+    for line in lines {
+        match line {
+            Line::Hello {
+                profile, features, ..
+            } => (listing.profile, listing.features) = (profile, features),
+            Line::Benchmark(descriptor) => listing.benchmarks.push(descriptor),
+            Line::Ready | Line::Measured(_) | Line::Counted(_) => {}
+        }
+    }
+    Ok(listing)
 }
 
 /// Measures a group in one process.
@@ -38,22 +64,36 @@ pub(super) fn measure(
     runner: &Path,
     group: &str,
     round: u32,
-    effort: &Effort,
+    session: &Session,
 ) -> Result<(Vec<Line>, Resources)> {
+    let effort = &session.effort;
     let mut command = Command::new(runner);
     command.args(["run", "--group", group]);
     command.args(["--round", &round.to_string()]);
     command.args(["--warmup-ms", &effort.warmup.as_millis().to_string()]);
     command.args(["--measure-ms", &effort.measure.as_millis().to_string()]);
+    with_ollama(&mut command, session.ollama.as_deref());
     watch(command, effort.limit, true)
 }
 
+fn with_ollama(command: &mut Command, model: Option<&str>) {
+    if let Some(model) = model {
+        command.args(["--ollama", model]);
+    }
+}
+
 /// Runs a command to its end; its lines, and what it used between `ready` and its end.
-pub(super) fn watch(
+pub(crate) fn watch(command: Command, limit: Duration, with_usage: bool) -> Result<(Vec<Line>, Resources)> {
+    let (lines, used, _) = watch_and_hear(command, limit, with_usage)?;
+    Ok((lines, used))
+}
+
+/// The same, and the end of what it wrote to its standard error.
+fn watch_and_hear(
     mut command: Command,
     limit: Duration,
     with_usage: bool,
-) -> Result<(Vec<Line>, Resources)> {
+) -> Result<(Vec<Line>, Resources, String)> {
     let program = shown(&command);
     let failed = |message: String| Error::Program {
         program: program.clone(),
@@ -61,6 +101,8 @@ pub(super) fn watch(
     };
     let began = Instant::now();
     let mut child = command
+        // Of a check that failed, what it says is worth keeping, not where it stood.
+        .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -116,7 +158,9 @@ pub(super) fn watch(
     }
     succeeded(ended, &complaint).map_err(failed)?;
     match lines.first() {
-        Some(Line::Hello { protocol, .. }) if *protocol == PROTOCOL => Ok((lines, watcher.finish())),
+        Some(Line::Hello { protocol, .. }) if *protocol == PROTOCOL => {
+            Ok((lines, watcher.finish(), complaint))
+        }
         Some(Line::Hello { protocol, .. }) => Err(failed(format!(
             "it speaks version {protocol}, this harness {PROTOCOL}"
         ))),

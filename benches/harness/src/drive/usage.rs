@@ -72,7 +72,7 @@ impl Watcher {
 }
 
 /// The means of the means, and the largest peaks.
-pub(super) fn merged(all: &[Resources]) -> Resources {
+pub(crate) fn merged(all: &[Resources]) -> Resources {
     let mean = |of: fn(&Resources) -> Option<f64>| {
         let values: Vec<f64> = all.iter().filter_map(of).collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)

@@ -4,12 +4,14 @@ mod plot;
 
 use std::fmt::{self, Display, Write as _};
 
+use crate::ablation::{self, Worth};
 use crate::compare::{Comparison, Exit, Metric, Row, Severity, Verdict};
-use crate::environment::Environment;
+use crate::drive::ABLATIONS;
+use crate::goals;
 use crate::limits::{self, Rating, human_ms};
 use crate::markdown::{change, count, times_floor};
 use crate::protocol::Role;
-use crate::result::{BenchmarkResult, SuiteResult};
+use crate::result::{BenchmarkResult, Counts, SuiteResult};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -32,6 +34,8 @@ pub fn report<'a>(
         compared(&mut page, comparison);
     }
     rated(&mut page, &suites);
+    reached(&mut page, &suites);
+    worth(&mut page, &suites);
     for suite in &suites {
         one(&mut page, suite);
     }
@@ -40,35 +44,7 @@ pub fn report<'a>(
 }
 
 fn head(page: &mut String, suite: &SuiteResult) {
-    let Environment {
-        cpu_model,
-        cores,
-        memory_mb,
-        os,
-        kernel,
-        governor,
-        load,
-        rustc,
-        target,
-        profile,
-        features,
-        commit,
-        dirty,
-        date,
-    } = &suite.environment;
-    let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
     let settings = &suite.settings;
-    let short = commit.as_deref().map(|commit| &commit[..commit.len().min(12)]);
-    let source = match (short, dirty) {
-        (None, _) => "unknown".to_owned(),
-        (Some(commit), Some(false)) => commit.to_owned(),
-        (Some(commit), _) => format!("{commit}, with changes that are not committed"),
-    };
-    let built = match features.is_empty() {
-        true => profile.clone(),
-        false => format!("{profile}, {}", features.join(", ")),
-    };
-    let memory = memory_mb.map_or_else(|| "unknown".to_owned(), |mb| format!("{:.1} GB", mb as f64 / 1e3));
     let kind = if settings.quick {
         "A short run, not for the record. "
     } else {
@@ -79,19 +55,7 @@ fn head(page: &mut String, suite: &SuiteResult) {
         "<p class=\"soft\">{kind}{} rounds, each a process of its own; every sample counts.</p>\n<dl class=\"card\">",
         settings.rounds
     );
-    let facts = [
-        ("processor", format!("{}, {cores} cores", or(cpu_model))),
-        ("memory", memory),
-        ("system", format!("{os} {}", or(kernel))),
-        ("governor", or(governor)),
-        ("load before", or(load)),
-        ("compiler", or(rustc)),
-        ("target", or(target)),
-        ("build", built),
-        ("source", source),
-        ("date", date.clone()),
-    ];
-    for (name, value) in facts {
+    for (name, value) in suite.environment.facts() {
         let _ = writeln!(page, "<div><dt>{name}</dt><dd>{}</dd></div>", Text(&value));
     }
     page.push_str("</dl>\n");
@@ -130,13 +94,97 @@ fn rated(page: &mut String, suites: &[&SuiteResult]) {
             "<tr class=\"ours\"><td>{}: {}</td><td class=\"n\">{}</td><td><span class=\"tag {class}\">{}</span></td>\
              <td class=\"n soft\">{}</td><td class=\"n soft\">{}</td><td>{target}{met}</td><td>{}</td><td class=\"n\">{}</td></tr>",
             row.limit.part,
-            row.limit.name,
+            row.name,
             human_ms(p50),
             row.rating.name(),
             human_ms(row.limit.excellent_ms),
             human_ms(row.limit.good_ms),
             Text(&floor),
             times_floor(p50, row.floor),
+        );
+    }
+    page.push_str("</table></div>\n");
+}
+
+fn reached(page: &mut String, suites: &[&SuiteResult]) {
+    let reached = goals::reached(suites.iter().copied());
+    if reached.is_empty() {
+        return;
+    }
+    page.push_str(
+        "<h2>Targets</h2>\n<p class=\"soft\">What we want of each path, and what stands beside it in the same processes.</p>\n\
+         <div class=\"card scroll\"><table>\n<tr><th>path</th><th class=\"n\">ours</th><th>beside it</th><th class=\"n\">ratio</th>\
+         <th>target</th><th></th></tr>\n",
+    );
+    for one in &reached {
+        let (beside, ratio) = match &one.beside {
+            Some((beside, ratio)) => (beside.as_str(), limits::three_digits(*ratio)),
+            None => ("-", "-".to_owned()),
+        };
+        let met = match one.met {
+            true => "<span class=\"tag good\">met</span>".to_owned(),
+            false => format!(
+                "<span class=\"tag bad\">missed by {} %</span>",
+                limits::three_digits(one.missed_by * 100.0)
+            ),
+        };
+        let _ = writeln!(
+            page,
+            "<tr class=\"ours\"><td>{}</td><td class=\"n\">{}</td><td class=\"soft\">{}</td><td class=\"n\">{ratio}</td><td>{}</td><td>{met}</td></tr>",
+            Text(one.goal.path),
+            one.ours,
+            Text(beside),
+            one.wanted,
+        );
+    }
+    page.push_str("</table></div>\n");
+}
+
+fn worth(page: &mut String, suites: &[&SuiteResult]) {
+    let all: Vec<Worth<'_>> = suites
+        .iter()
+        .filter(|suite| suite.suite_name == ABLATIONS)
+        .flat_map(|suite| ablation::worth(suite))
+        .collect();
+    if all.is_empty() {
+        return;
+    }
+    page.push_str(
+        "<h2>What each optimisation is worth</h2>\n<p class=\"soft\">The same work with it and without it, in turns in the same \
+         processes. The bar is logarithmic.</p>\n<div class=\"card scroll\"><table>\n<tr><th>optimisation</th><th class=\"n\">on</th>\
+         <th class=\"n\">off</th><th class=\"n\">off / on</th><th></th><th class=\"n\">95 % interval</th><th class=\"n\">allocations</th>\
+         <th class=\"n\">instructions</th></tr>\n",
+    );
+    let longest = all.iter().map(|worth| worth.times).fold(1.0, f64::max);
+    for worth in &all {
+        let interval = worth.interval.map_or_else(
+            || "-".to_owned(),
+            |[lower, upper]| {
+                format!(
+                    "{} – {}",
+                    limits::three_digits(lower),
+                    limits::three_digits(upper)
+                )
+            },
+        );
+        let pair = |of: fn(&Counts) -> Option<f64>| match (of(&worth.on.counts), of(&worth.off.counts)) {
+            (Some(on), Some(off)) => format!("{} → {}", count(on), count(off)),
+            _ => "-".to_owned(),
+        };
+        let _ = write!(
+            page,
+            "<tr class=\"ours\"><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">× {}</td><td>",
+            Text(worth.name),
+            human_ms(worth.on.latency_ms.p50),
+            human_ms(worth.off.latency_ms.p50),
+            limits::three_digits(worth.times),
+        );
+        plot::times(page, worth.times, longest);
+        let _ = writeln!(
+            page,
+            "</td><td class=\"n soft\">{interval}</td><td class=\"n soft\">{}</td><td class=\"n soft\">{}</td></tr>",
+            pair(|counts| counts.allocations_per_op),
+            pair(|counts| counts.instructions_per_op),
         );
     }
     page.push_str("</table></div>\n");
@@ -185,8 +233,11 @@ fn one(page: &mut String, suite: &SuiteResult) {
             Text(title),
             Text(workload)
         );
-        plot::distributions(page, &members);
+        if members.iter().any(|member| !member.rounds.is_empty()) {
+            plot::distributions(page, &members);
+        }
         figures(page, &members);
+        resources(page, &members);
         page.push_str("</div>\n");
     }
     page.push_str("</div>\n");
@@ -239,6 +290,32 @@ fn figures(page: &mut String, members: &[&BenchmarkResult]) {
     }
 }
 
+/// What the process of a group used, which is that of all its variants.
+fn resources(page: &mut String, members: &[&BenchmarkResult]) {
+    let Some(used) = members.first().map(|member| member.resources) else {
+        return;
+    };
+    let pair = |mean: Option<f64>, peak: Option<f64>, unit: &str| {
+        let (mean, peak) = (limits::three_digits(mean?), limits::three_digits(peak?));
+        Some(format!("{mean}{unit} ({peak})"))
+    };
+    let told: Vec<String> = [
+        pair(used.cpu_mean, used.cpu_peak, " % of a core"),
+        pair(used.memory_mean_mb, used.memory_peak_mb, " MB"),
+        pair(used.threads_mean, used.threads_peak, " threads"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if !told.is_empty() {
+        let _ = writeln!(
+            page,
+            "<p class=\"soft used\">used, mean (peak): {}</p>",
+            told.join(", ")
+        );
+    }
+}
+
 fn compared(page: &mut String, comparison: &Comparison) {
     let (class, says) = match comparison.exit() {
         Exit::Ok => ("good", "nothing failed"),
@@ -258,14 +335,31 @@ fn compared(page: &mut String, comparison: &Comparison) {
     for note in &comparison.notes {
         let _ = writeln!(page, "<p class=\"soft\">{}</p>", Text(note));
     }
-    if comparison.rows.is_empty() {
+    let is_told = |row: &&Row| {
+        row.severity > Severity::Fine || matches!(row.verdict, Verdict::Improved | Verdict::Regressed)
+    };
+    let (told, rest): (Vec<&Row>, Vec<&Row>) = comparison.rows.iter().partition(is_told);
+    compared_rows(page, &told);
+    if !rest.is_empty() {
+        let _ = writeln!(
+            page,
+            "<details><summary>{} without a change</summary>",
+            rest.len()
+        );
+        compared_rows(page, &rest);
+        page.push_str("</details>\n");
+    }
+}
+
+fn compared_rows(page: &mut String, rows: &[&Row]) {
+    if rows.is_empty() {
         return;
     }
     page.push_str(
-        "<div class=\"card scroll\"><table>\n<tr><th>benchmark</th><th>what</th><th class=\"n\">base</th><th class=\"n\">head</th>\
-         <th class=\"n\">change</th><th>−20 % … +20 %</th><th class=\"n\">noise</th><th>verdict</th></tr>\n",
+        "<div class=\"card scroll\"><table>\n<tr><th>benchmark</th><th>verdict</th><th>what</th><th class=\"n\">base</th>\
+         <th class=\"n\">head</th><th class=\"n\">change</th><th>−20 % … +20 %</th><th class=\"n\">noise</th><th></th></tr>\n",
     );
-    for row in &comparison.rows {
+    for row in rows {
         compared_row(page, row);
     }
     page.push_str("</table></div>\n");
@@ -289,9 +383,10 @@ fn compared_row(page: &mut String, row: &Row) {
     };
     let _ = write!(
         page,
-        "<tr class=\"{}\"><td><i class=\"dot\"></i>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>",
+        "<tr class=\"{}\"><td><i class=\"dot\"></i>{}</td><td><span class=\"tag {tag}\">{}</span></td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>",
         class(row.role),
         Text(&row.name),
+        row.verdict,
         row.metric,
         value(row.base),
         value(row.head),
@@ -303,8 +398,7 @@ fn compared_row(page: &mut String, row: &Row) {
     }
     let _ = writeln!(
         page,
-        "</td><td class=\"n\">{noise}</td><td class=\"why\"><span class=\"tag {tag}\">{}</span> {}</td></tr>",
-        row.verdict,
+        "</td><td class=\"n soft\">{noise}</td><td class=\"soft\">{}</td></tr>",
         Text(&row.reason)
     );
 }

@@ -147,6 +147,18 @@ fn shortened(name: &str) -> String {
     }
 }
 
+/// A bar for how many times as long something takes, on a logarithmic scale up to the longest.
+pub(super) fn times(page: &mut String, times: f64, longest: f64) {
+    const WIDTH: f64 = 150.0;
+    let share = (times.max(1.0).ln() / longest.max(1.1).ln()).clamp(0.0, 1.0);
+    let _ = write!(
+        page,
+        "<svg viewBox=\"0 0 {WIDTH} 14\" style=\"width:{WIDTH}px\" role=\"img\" aria-label=\"times\"><rect class=\"band\" x=\"0\" y=\"2\" \
+         width=\"{WIDTH}\" height=\"10\" rx=\"3\"/><rect class=\"worth\" x=\"0\" y=\"2\" width=\"{:.1}\" height=\"10\" rx=\"3\"/></svg>",
+        (share * WIDTH).max(3.0)
+    );
+}
+
 /// Where a ratio lies between a fifth less and a fifth more; the band is the threshold that fails.
 pub(super) fn ratio(page: &mut String, [lower, middle, upper]: [f64; 3], row: &Row) {
     const WIDTH: f64 = 150.0;

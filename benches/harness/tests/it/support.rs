@@ -59,6 +59,7 @@ pub(crate) fn suite(results: Vec<BenchmarkResult>) -> SuiteResult {
             rounds: 10,
             seed: 42,
             session: Some("one".to_owned()),
+            condensed: false,
         },
     }
 }

@@ -245,3 +245,25 @@ fn noise_is_how_far_nothing_moves_it() {
         (Verdict::Inconclusive, Severity::Fine)
     );
 }
+
+#[test]
+fn times_of_short_runs_are_told_and_fail_nothing() {
+    let short = |us: f64, allocations_per_op: f64| {
+        let mut all = suite(vec![result(
+            "s/op/1/ours",
+            Role::Ours,
+            rounds(us),
+            allocations(allocations_per_op),
+        )]);
+        all.settings.quick = true;
+        suites(all)
+    };
+    let slower = compare(&short(100.0, 20.0), &short(200.0, 20.0), &BTreeMap::new());
+    assert_eq!(slower.exit(), Exit::Ok);
+    assert_eq!(
+        (slower.rows[0].verdict, slower.rows[0].severity),
+        (Verdict::Regressed, Severity::Alert)
+    );
+    let more = compare(&short(100.0, 20.0), &short(100.0, 21.0), &BTreeMap::new());
+    assert_eq!(more.exit(), Exit::Failed);
+}
