@@ -10,7 +10,7 @@ fn main() {
     println!("cargo::rerun-if-changed={lock}");
     println!("cargo::rerun-if-changed=build.rs");
     let text = fs::read_to_string(lock).unwrap_or_default();
-    for name in ["rustls", "aws-lc-rs", "reqwest"] {
+    for name in ["rustls", "aws-lc-rs", "hyper"] {
         let entry = text
             .split("[[package]]")
             .find(|entry| entry.contains(&format!("\nname = \"{name}\"\n")));

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use http::Uri;
 use peregrine_core::{
     ChatModel, ChatRequest, ChatResponse, ChatStream, Error, ModelInfo, ProtocolError, Result,
 };
-use url::Url;
 
 use super::endpoint::Endpoint;
 use super::entry::Ready;
@@ -25,7 +25,7 @@ pub struct RemoteModel {
     info: ModelInfo,
     codec: Arc<dyn ChatCodec>,
     endpoint: Arc<Endpoint>,
-    urls: [Url; 2],
+    urls: [Uri; 2],
     /// The size of the last body: the capacity of the next.
     body_bytes: AtomicUsize,
 }

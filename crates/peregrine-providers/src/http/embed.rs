@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::Uri;
 use peregrine_core::{
     EmbedRequest, EmbedResponse, EmbeddingModel, Embeddings, Error, ModelInfo, ProtocolError, Result,
 };
-use url::Url;
 
 use super::chat::redact_error;
 use super::endpoint::Endpoint;
@@ -22,7 +22,7 @@ pub struct RemoteEmbedder {
     info: ModelInfo,
     codec: Arc<dyn EmbedCodec>,
     endpoint: Arc<Endpoint>,
-    url: Url,
+    url: Uri,
 }
 
 impl RemoteEmbedder {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, TryStreamExt as _};
+use http::Uri;
 use peregrine_core::{ConfigError, Result, Secret};
 use subtle::ConstantTimeEq as _;
 use url::Url;
@@ -17,6 +18,8 @@ use super::{HttpConfig, TokioClock};
 use crate::breaker::{Breaker, BreakerPolicy};
 use crate::hedge::{Hedge, HedgePolicy};
 use crate::pool::{Address, Pool};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How the credential is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -184,10 +187,13 @@ impl Endpoint {
     }
 
     /// The address of a path below the base URL.
-    pub(super) fn url(&self, path: &str) -> Result<Url> {
+    pub(super) fn url(&self, path: &str) -> Result<Uri> {
         let text = format!("{}{path}", self.base_url());
-        Url::parse(&text)
-            .map_err(|source| ConfigError::new(format!("{text:?} is not a URL: {source}")).into())
+        let not_one = |source: BoxError| ConfigError::new(format!("{text:?} is not a URL: {source}"));
+        // First as URLs are read, which escapes what has to be.
+        let url = Url::parse(&text).map_err(|source| not_one(source.into()))?;
+        let url = Uri::try_from(url.as_str()).map_err(|source| not_one(source.into()))?;
+        Ok(url)
     }
 
     /// The client and headers, built now if this is the first call.

@@ -3,14 +3,18 @@
 //! Invariant: a client is built once however many ask for it at the same time. Building blocks (it loads the system's
 //! certificates, which takes a millisecond or two) and never waits for anything, so a plain lock is enough.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use http::Uri;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper_util::client::proxy::matcher::Matcher;
 use peregrine_core::{Clock, ConfigError, Error, ErrorKind, Monotonic, Result, Secret, TransportError};
 use url::Url;
 
+use super::client::Client;
 use super::per_model::PerModel;
 use super::{Auth, HttpConfig};
 use crate::breaker::{Breaker, BreakerPolicy};
@@ -20,9 +24,9 @@ use crate::pool::Address;
 /// What connections are made with; part of what an entry is found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Connecting {
-    connect_timeout: Duration,
-    pool_idle_timeout: Duration,
-    max_idle_connections: usize,
+    pub(super) connect_timeout: Duration,
+    pub(super) pool_idle_timeout: Duration,
+    pub(super) max_idle_connections: usize,
 }
 
 impl Connecting {
@@ -52,7 +56,7 @@ pub(crate) struct Entry {
 
 /// What the first call builds.
 pub(super) struct Ready {
-    pub(super) client: reqwest::Client,
+    pub(super) client: Client,
     pub(super) headers: HeaderMap,
     pub(super) secret: Option<Secret>,
 }
@@ -122,32 +126,15 @@ impl Entry {
         let address = &self.address;
         let secret = address.credential().read(address.provider())?;
         let headers = self.header_map(secret.as_ref())?;
-        let Connecting {
-            connect_timeout,
-            pool_idle_timeout,
-            max_idle_connections,
-        } = self.connecting;
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .tcp_nodelay(true)
-            .referer(false)
-            .connect_timeout(connect_timeout)
-            .pool_idle_timeout(pool_idle_timeout)
-            .pool_max_idle_per_host(max_idle_connections);
-        if address.url().scheme() == "http" {
-            builder = builder.http1_only();
-        }
-        if is_loopback(address.url()) {
-            builder = builder.no_proxy();
-            if address.url().scheme() == "http" {
-                builder = builder.tls_backend_preconfigured(no_roots());
-            }
-        }
-        let client = builder.build().map_err(|source| {
-            let message = format!("the HTTP client for {} could not be built", address.provider());
-            Error::from(TransportError::new(ErrorKind::Config, message).with_source(source))
-        })?;
+        // Nothing on this machine is asked through a proxy.
+        let proxies = (!is_loopback(address.url())).then(Matcher::from_env);
+        let client = Uri::try_from(address.url().as_str())
+            .map_err(io::Error::other)
+            .and_then(|origin| Client::new(&origin, &self.connecting, proxies.as_ref()))
+            .map_err(|source| {
+                let message = format!("the HTTP client for {} could not be built", address.provider());
+                Error::from(TransportError::new(ErrorKind::Config, message).with_source(source))
+            })?;
         Ok(Ready {
             client,
             headers,
@@ -196,15 +183,4 @@ pub(super) fn is_loopback(url: &Url) -> bool {
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
     }
-}
-
-/// A TLS configuration that trusts nobody: a plain `http` endpoint on this machine never uses it, and loading the system's
-/// roots for it would cost milliseconds at start.
-fn no_roots() -> rustls::ClientConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider supports the default versions")
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth()
 }

@@ -10,8 +10,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body::Body as _;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
 use peregrine_core::{
     Clock as _, Error, ErrorKind, HeaderView, ProtocolError, RawResponse, Result, Secret, SystemClock,
     TimeoutStage, TransportError,
@@ -19,6 +22,7 @@ use peregrine_core::{
 use tokio::time::{Instant, Sleep};
 use url::Url;
 
+use super::client::is_connect_timeout;
 use super::endpoint::Endpoint;
 use super::entry::Ready;
 use crate::wire::error::{ErrorBody, provider_error};
@@ -40,21 +44,22 @@ pub(super) struct Answer {
 pub(super) async fn send(
     endpoint: &Endpoint,
     ready: &Ready,
-    url: Url,
+    url: Uri,
     body: Option<Bytes>,
     error_body: impl Fn(&[u8]) -> ErrorBody + Send,
 ) -> Result<Answer> {
     let mut timer = CallTimer::start(endpoint);
     let method = if body.is_some() { Method::POST } else { Method::GET };
-    let mut request = reqwest::Request::new(method, url);
+    let mut request = Request::new(Full::new(body.unwrap_or_default()));
+    *request.method_mut() = method;
+    *request.uri_mut() = url;
     *request.headers_mut() = ready.headers.clone();
-    *request.body_mut() = body.map(reqwest::Body::from);
 
-    let execute = std::pin::pin!(ready.client.execute(request));
-    let response = timer.wait(TimeoutStage::FirstByte, execute).await?;
-    let response = response.map_err(|source| transport_error(source, endpoint))?;
+    let answer = std::pin::pin!(ready.client.send(request));
+    let answer = timer.wait(TimeoutStage::FirstByte, answer).await?;
+    let answer = answer.map_err(|source| transport_error(source, endpoint))?;
 
-    let (mut parts, body) = http::Response::from(response).into_parts();
+    let (mut parts, body) = answer.into_parts();
     redact_headers(&mut parts.headers, ready.secret.as_ref());
     let status = parts.status.as_u16();
     let body = BodyReader {
@@ -103,15 +108,16 @@ pub(crate) async fn get(endpoint: &Endpoint, path: &str) -> Result<RawResponse> 
 /// says to it does not matter.
 pub(super) async fn touch(endpoint: &Endpoint, ready: &Ready) -> Result<()> {
     let mut timer = CallTimer::start(endpoint);
-    let mut request = reqwest::Request::new(Method::HEAD, endpoint.url("")?);
+    let mut request = Request::new(Full::default());
+    *request.method_mut() = Method::HEAD;
+    *request.uri_mut() = endpoint.url("")?;
     if let Some(agent) = ready.headers.get(http::header::USER_AGENT) {
         request
             .headers_mut()
             .insert(http::header::USER_AGENT, agent.clone());
     }
-    let execute = std::pin::pin!(ready.client.execute(request));
-    let response = timer.wait(TimeoutStage::FirstByte, execute).await?;
-    match response {
+    let answer = std::pin::pin!(ready.client.send(request));
+    match timer.wait(TimeoutStage::FirstByte, answer).await? {
         Ok(_) => Ok(()),
         Err(source) => Err(transport_error(source, endpoint)),
     }
@@ -144,7 +150,7 @@ fn redact_headers(headers: &mut HeaderMap, secret: Option<&Secret>) {
     let key = secret.expose().as_bytes();
     for value in headers.values_mut() {
         if value.len() >= key.len() && memchr::memmem::find(value.as_bytes(), key).is_some() {
-            *value = http::HeaderValue::from_static("[redacted]");
+            *value = HeaderValue::from_static("[redacted]");
         }
     }
 }
@@ -210,7 +216,7 @@ impl Pieces {
 
 /// The body of an answer, piece by piece, within the limits.
 pub(super) struct BodyReader {
-    body: reqwest::Body,
+    body: Incoming,
     timer: CallTimer,
     received: usize,
     limit: usize,
@@ -258,13 +264,13 @@ impl BodyReader {
         pieces.take()
     }
 
-    fn broken(&self, source: reqwest::Error) -> Error {
+    fn broken(&self, source: hyper::Error) -> Error {
         let message = format!(
             "the connection to {} broke in the middle of the answer",
             self.timer.provider
         );
         TransportError::new(ErrorKind::Connection, message)
-            .with_source(source.without_url())
+            .with_source(source)
             .into()
     }
 }
@@ -357,11 +363,9 @@ impl HeaderView for Headers {
     }
 }
 
-fn transport_error(source: reqwest::Error, endpoint: &Endpoint) -> Error {
+fn transport_error(source: legacy::Error, endpoint: &Endpoint) -> Error {
     let provider = endpoint.provider();
-    // The address may hold a path that the caller holds private; the base URL is in our own message.
-    let source = source.without_url();
-    if source.is_timeout() {
+    if is_connect_timeout(&source) {
         return TransportError::timeout(TimeoutStage::Connect, endpoint.config().connect_timeout, provider)
             .with_source(source)
             .into();
@@ -371,11 +375,6 @@ fn transport_error(source: reqwest::Error, endpoint: &Endpoint) -> Error {
         (
             ErrorKind::Connect,
             format!("could not connect to {provider} at {base_url}; is it running and reachable?"),
-        )
-    } else if source.is_builder() {
-        (
-            ErrorKind::Config,
-            format!("the request to {provider} could not be built"),
         )
     } else {
         (

@@ -6,15 +6,17 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `client` | the client of one entry: connections, TLS, proxies |
 //! | `config` | time limits and bounds |
 //! | `endpoint` | one place that answers, with limits for its calls |
-//! | `entry` | the client of one entry of the pool |
+//! | `entry` | an entry of the pool: its client, built at the first call |
 //! | `per_model` | what the models of an entry have learnt about it |
 //! | `exchange` | sending one request and reading the answer, with limits |
 //! | `chat`, `embed` | the models |
 //! | `streaming` | a streamed answer |
 
 mod chat;
+mod client;
 mod clock;
 mod config;
 mod embed;

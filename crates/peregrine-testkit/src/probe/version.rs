@@ -24,7 +24,7 @@ pub(crate) async fn run(arguments: &Arguments, output: &mut Output) -> Result<()
             "version": env!("PROBE_VERSION_RUSTLS"),
             "crypto": format!("aws-lc-rs {}", env!("PROBE_VERSION_AWS_LC_RS")),
         });
-        line["http"] = json!({ "library": "reqwest", "version": env!("PROBE_VERSION_REQWEST") });
+        line["http"] = json!({ "library": "hyper", "version": env!("PROBE_VERSION_HYPER") });
         let stores = [
             ("sqlite", cfg!(feature = "sqlite")),
             ("postgres", cfg!(feature = "postgres")),
