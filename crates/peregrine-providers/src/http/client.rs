@@ -109,7 +109,11 @@ fn route(
     speaks_tls: bool,
 ) -> io::Result<(Open, Option<HeaderValue>)> {
     let Some(proxy) = proxy else {
-        let open = if speaks_tls { within_tls(tcp, true)? } else { open_by(tcp) };
+        let open = if speaks_tls {
+            within_tls(tcp, true)?
+        } else {
+            open_by(tcp)
+        };
         return Ok((open, None));
     };
     let at = proxy.uri().clone();

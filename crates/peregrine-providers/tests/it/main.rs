@@ -56,3 +56,4 @@ mod scripted;
 mod seeded_fuzz;
 mod stage;
 mod support;
+mod ways;
