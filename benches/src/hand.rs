@@ -1,9 +1,14 @@
-//! What somebody would write by hand with reqwest: the floor of everything that goes over HTTP.
+//! What somebody would write by hand with reqwest: the floor of everything that goes over HTTP. And the floor below it.
 
 use std::sync::Arc;
 
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 /// A client for one server.
 #[derive(Debug, Clone)]
@@ -116,11 +121,7 @@ impl Hand {
 
     async fn call(&self, messages: &[HandMessage], tools: Option<&Value>) -> HandMessage {
         let response = self.post(messages, tools, false).send().await.unwrap();
-        let mut response: Response = response.error_for_status().unwrap().json().await.unwrap();
-        let choice = response.choices.swap_remove(0);
-        assert!(matches!(choice.finish_reason.as_str(), "stop" | "tool_calls"));
-        assert!(response.usage.prompt_tokens + response.usage.completion_tokens > 0);
-        choice.message
+        answer(response.error_for_status().unwrap().json().await.unwrap())
     }
 
     /// One answer.
@@ -216,6 +217,60 @@ impl Hand {
     }
 }
 
+/// One connection and hyper, nothing else: no pool, no address to read, nobody to connect anew.
+#[derive(Debug)]
+pub(crate) struct Bare {
+    sender: SendRequest<Full<Bytes>>,
+    host: String,
+}
+
+impl Bare {
+    pub(crate) async fn connect(base_url: &str) -> Self {
+        let host = base_url
+            .trim_start_matches("http://")
+            .trim_end_matches("/v1")
+            .to_owned();
+        let stream = TcpStream::connect(&host).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self { sender, host }
+    }
+
+    /// One answer.
+    pub(crate) async fn ask(&mut self, system: &str, question: &str) -> String {
+        let messages = [
+            HandMessage::new("system", system),
+            HandMessage::new("user", question),
+        ];
+        let body = Request {
+            model: "test-model",
+            messages: &messages,
+            tools: None,
+            stream: false,
+        };
+        let request = hyper::Request::post("/v1/chat/completions")
+            .header("host", &self.host)
+            .header("content-type", "application/json")
+            .header("authorization", "Bearer sk-test")
+            .body(Full::new(Bytes::from(serde_json::to_vec(&body).unwrap())))
+            .unwrap();
+        self.sender.ready().await.unwrap();
+        let response = self.sender.send_request(request).await.unwrap();
+        assert!(response.status().is_success());
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        answer(serde_json::from_slice(&body).unwrap()).content.unwrap()
+    }
+}
+
+/// The message of a response that is whole.
+fn answer(mut response: Response) -> HandMessage {
+    let choice = response.choices.swap_remove(0);
+    assert!(matches!(choice.finish_reason.as_str(), "stop" | "tool_calls"));
+    assert!(response.usage.prompt_tokens + response.usage.completion_tokens > 0);
+    choice.message
+}
+
 /// The tool that adds, as the wire has it.
 pub(crate) fn add_spec() -> Value {
     json!([{"type": "function", "function": {
@@ -223,9 +278,12 @@ pub(crate) fn add_spec() -> Value {
         "description": "Adds two numbers.",
         "parameters": {
             "type": "object",
-            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
-            "required": ["a", "b"],
             "additionalProperties": false,
+            "properties": {
+                "a": {"type": "integer", "format": "int64"},
+                "b": {"type": "integer", "format": "int64"},
+            },
+            "required": ["a", "b"],
         },
     }}])
 }

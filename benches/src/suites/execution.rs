@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use peregrine_agent::{Agent, Input, TurnMemory};
 use peregrine_core::{ChatModel as _, ChatRequest, Message, Scope};
+use tokio::sync::Mutex;
 
 use super::connect;
 use crate::bench::{Group, each_async, floor, ours, runtime};
 use crate::fake::{FAKE_TEXT, Fake, add};
-use crate::hand::{Hand, HandMessage, add_spec};
+use crate::hand::{Bare, Hand, HandMessage, add_spec};
 use crate::serve::{QUESTION, SYSTEM, Script, Server, TEXT, sum_text, turn_text};
 
 const TURNS: [&str; 3] = [
@@ -25,7 +26,7 @@ pub(super) fn groups() -> Vec<Group> {
     for latency_ms in [0, 50] {
         groups.extend([single_shot(latency_ms), multi_turn(latency_ms)]);
     }
-    groups.extend([tool_loop(), single_shot_in_process()]);
+    groups.extend([single_shot_bare(), tool_loop(), single_shot_in_process()]);
     groups
 }
 
@@ -67,6 +68,40 @@ fn single_shot(latency_ms: u64) -> Group {
                     move || {
                         let (hand, _server) = (hand.clone(), &keep);
                         async move { hand.ask(SYSTEM, QUESTION).await }
+                    },
+                    |text| assert_eq!(text, TEXT),
+                ),
+            ]
+        },
+    )
+}
+
+/// The floor of the floor: what is left below it is the kernel, the test server and hyper.
+fn single_shot_bare() -> Group {
+    Group::new(
+        "execution/single_shot_bare/0ms",
+        "one question with instructions, one answer, over loopback; beside one connection that is kept by hand",
+        &[ours("peregrine"), floor("hyper")],
+        || {
+            let (runtime, server) = (runtime(), Rc::new(Server::start(Script::Text, 0)));
+            let agent = Agent::new(connect(&server.url())).with_instructions(SYSTEM);
+            let bare = runtime.block_on(Bare::connect(&server.url()));
+            let bare = Rc::new(Mutex::new(bare));
+            let keep = Rc::clone(&server);
+            vec![
+                each_async(
+                    &runtime,
+                    move || {
+                        let (agent, _server) = (agent.clone(), &server);
+                        async move { agent.run(QUESTION).await.unwrap() }
+                    },
+                    |output| assert_eq!(output.text(), TEXT),
+                ),
+                each_async(
+                    &runtime,
+                    move || {
+                        let (bare, _server) = (Rc::clone(&bare), &keep);
+                        async move { bare.lock().await.ask(SYSTEM, QUESTION).await }
                     },
                     |text| assert_eq!(text, TEXT),
                 ),

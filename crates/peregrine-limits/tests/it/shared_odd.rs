@@ -103,7 +103,10 @@ async fn a_server_whose_clock_is_set_back_does_not_stand_still() {
     let [state, alive, counts] = ["state", "alive", "counts"].map(|key| name.key(key));
     let mut set_back = redis::pipe();
     set_back.atomic();
-    set_back.cmd("HSET").arg(&state).arg(&["at", &at, "pause", &pause]);
+    set_back
+        .cmd("HSET")
+        .arg(&state)
+        .arg(&["at", &at, "pause", &pause]);
     set_back.cmd("ZADD").arg(&alive).arg(&[&lease, gone]);
     set_back.cmd("HSET").arg(&counts).arg(&[gone, "3 1"]);
     let client = redis::Client::open(url.as_str()).unwrap();
