@@ -18,7 +18,7 @@ pub trait Memory: Send + Sync + 'static {
     /// # Errors
     ///
     /// Whatever kept it from looking; the run ends with it.
-    async fn load(&self, context: &MemoryContext, input: &[Arc<Message>]) -> Result<Vec<Message>>;
+    async fn load(&self, context: &MemoryContext, input: &[Arc<Message>]) -> Result<Vec<Arc<Message>>>;
 
     /// Keeps what was said in a run: its input, the answers, the calls of tools and their results.
     ///
@@ -83,13 +83,11 @@ impl TurnMemory {
 
 #[async_trait]
 impl Memory for TurnMemory {
-    async fn load(&self, context: &MemoryContext, _: &[Arc<Message>]) -> Result<Vec<Message>> {
+    async fn load(&self, context: &MemoryContext, _: &[Arc<Message>]) -> Result<Vec<Arc<Message>>> {
         Ok(self.with_turns(context.scope.as_ref(), |turns| {
-            turns
-                .iter()
-                .flatten()
-                .map(|message| (**message).clone())
-                .collect()
+            let mut all = Vec::with_capacity(turns.iter().map(Vec::len).sum());
+            all.extend(turns.iter().flatten().map(Arc::clone));
+            all
         }))
     }
 

@@ -81,9 +81,9 @@ impl Run {
             return Err("a model has answered there already; share fewer of its records".to_owned());
         }
         let head = self.spec.head.len();
-        let remembered: Vec<Message> = match self.threads.first() {
+        let remembered: Vec<Arc<Message>> = match self.threads.first() {
             Some(main) => (head..self.before as usize)
-                .filter_map(|place| main.messages.get(place).cloned())
+                .filter_map(|place| main.messages.get(place).cloned().map(Arc::new))
                 .collect(),
             None => Vec::new(),
         };

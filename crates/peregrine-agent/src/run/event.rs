@@ -1,6 +1,7 @@
 //! What happens to a run: the only way in which anything from outside reaches it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use peregrine_core::{ChatResponse, Cost, Error, ErrorKind, Message, Metadata, ToolResult};
@@ -35,7 +36,7 @@ pub enum Event {
     /// The memory gave what it has; answers [`Effect::LoadMemory`](crate::run::Effect::LoadMemory).
     MemoryLoaded {
         /// What belongs before the input, or why it could not be had.
-        outcome: Result<Vec<Message>, Failure>,
+        outcome: Result<Vec<Arc<Message>>, Failure>,
     },
     /// The memory took what it was given; answers [`Effect::SaveMemory`](crate::run::Effect::SaveMemory).
     MemorySaved {

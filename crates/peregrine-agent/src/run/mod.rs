@@ -353,12 +353,11 @@ impl Run {
         Ok(())
     }
 
-    fn begin(&mut self, remembered: Vec<Message>) {
+    fn begin(&mut self, remembered: Vec<Arc<Message>>) {
         self.phase = Phase::Working;
         let head = self.spec.head.iter().cloned();
         let before = self.spec.head.len() + remembered.len();
         self.before = u32::try_from(before).unwrap_or(u32::MAX);
-        let remembered = remembered.into_iter().map(Arc::new);
         let messages: Messages = head.chain(remembered).chain(self.input.iter().cloned()).collect();
         self.begin_strategy(&messages);
     }

@@ -74,7 +74,7 @@ impl ChatModel for Slow {
 
 #[async_trait]
 impl Memory for Slow {
-    async fn load(&self, _: &MemoryContext, _: &[Arc<Message>]) -> peregrine_core::Result<Vec<Message>> {
+    async fn load(&self, _: &MemoryContext, _: &[Arc<Message>]) -> peregrine_core::Result<Vec<Arc<Message>>> {
         pause(&self.alive).await;
         Ok(Vec::new())
     }
@@ -210,7 +210,7 @@ impl Hangs {
 
 #[async_trait]
 impl Memory for Hangs {
-    async fn load(&self, _: &MemoryContext, _: &[Arc<Message>]) -> peregrine_core::Result<Vec<Message>> {
+    async fn load(&self, _: &MemoryContext, _: &[Arc<Message>]) -> peregrine_core::Result<Vec<Arc<Message>>> {
         self.at("load").await;
         Ok(Vec::new())
     }
@@ -342,7 +342,7 @@ impl Memory for Shared {
         &self,
         context: &MemoryContext,
         input: &[Arc<Message>],
-    ) -> peregrine_core::Result<Vec<Message>> {
+    ) -> peregrine_core::Result<Vec<Arc<Message>>> {
         self.0.load(context, input).await
     }
 

@@ -267,7 +267,10 @@ impl World {
                             outcome: Err(failure),
                         },
                         (Effect::LoadMemory, _) => Event::MemoryLoaded {
-                            outcome: Ok(vec![Message::user("before"), Message::assistant("yes")]),
+                            outcome: Ok(vec![
+                                Message::user("before").into(),
+                                Message::assistant("yes").into(),
+                            ]),
                         },
                         (_, 0) => Event::MemorySaved {
                             failure: Some(failure),

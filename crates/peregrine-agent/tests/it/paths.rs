@@ -159,7 +159,7 @@ async fn a_memory_that_fails_is_not_passed_over() {
     struct Broken(bool);
     #[async_trait]
     impl Memory for Broken {
-        async fn load(&self, _: &MemoryContext, _: &[Arc<Message>]) -> Result<Vec<Message>> {
+        async fn load(&self, _: &MemoryContext, _: &[Arc<Message>]) -> Result<Vec<Arc<Message>>> {
             match self.0 {
                 true => Err(peregrine_core::Error::invalid_request("cannot load")),
                 false => Ok(Vec::new()),

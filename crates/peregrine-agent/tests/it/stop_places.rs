@@ -38,7 +38,7 @@ impl Takes {
 
 #[async_trait]
 impl Memory for Takes {
-    async fn load(&self, _: &MemoryContext, _: &[Arc<Message>]) -> peregrine_core::Result<Vec<Message>> {
+    async fn load(&self, _: &MemoryContext, _: &[Arc<Message>]) -> peregrine_core::Result<Vec<Arc<Message>>> {
         self.at("load").await;
         Ok(Vec::new())
     }

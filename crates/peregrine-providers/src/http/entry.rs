@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::Uri;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
 use hyper_util::client::proxy::matcher::Matcher;
 use peregrine_core::{Clock, ConfigError, Error, ErrorKind, Monotonic, Result, Secret, TransportError};
 use url::Url;
@@ -143,13 +145,22 @@ impl Entry {
     }
 
     fn header_map(&self, secret: Option<&Secret>) -> Result<HeaderMap> {
-        let mut headers = HeaderMap::with_capacity(4 + self.address.headers().len());
+        let mut headers = HeaderMap::with_capacity(5 + self.address.headers().len());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(
             USER_AGENT,
             HeaderValue::from_static(concat!("peregrine/", env!("CARGO_PKG_VERSION"))),
         );
+        let url = self.address.url();
+        // Written once, not for each request. Over TLS it may be HTTP/2, which has another word for it.
+        if let ("http", Some(host)) = (url.scheme(), url.host_str()) {
+            let host = match url.port() {
+                Some(port) => HeaderValue::try_from(format!("{host}:{port}")),
+                None => HeaderValue::try_from(host),
+            };
+            headers.extend(host.ok().map(|host| (HOST, host)));
+        }
         for (name, value) in self.address.headers() {
             let value = HeaderValue::from_str(value).map_err(|_| {
                 ConfigError::new(format!(

@@ -217,9 +217,12 @@ struct Remembers(Ledger);
 
 #[peregrine_agent::async_trait]
 impl Memory for Remembers {
-    async fn load(&self, _: &MemoryContext, _: &[Arc<Message>]) -> peregrine_core::Result<Vec<Message>> {
+    async fn load(&self, _: &MemoryContext, _: &[Arc<Message>]) -> peregrine_core::Result<Vec<Arc<Message>>> {
         wait(1).await;
-        Ok(vec![Message::user("I am Ada."), Message::assistant("Hello Ada.")])
+        Ok(vec![
+            Message::user("I am Ada.").into(),
+            Message::assistant("Hello Ada.").into(),
+        ])
     }
 
     async fn save(&self, context: &MemoryContext, messages: &[Arc<Message>]) -> peregrine_core::Result<()> {
