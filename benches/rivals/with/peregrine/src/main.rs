@@ -28,7 +28,7 @@ impl Framework for Peregrine {
     const ROLE: Role = Role::Ours;
     const NOTES: &'static [&'static str] = &[
         "the tool is a function with `#[tool]`, which makes its schema",
-        "keeps as many unused connections as run at the same time, as the others do, which have no bound; its own is 64",
+        "keeps as many unused connections as run at the same time, as the others do, which have no bound; its own is 1,024",
     ];
     type Agent = Agent;
     type ToolAgent = Agent;
