@@ -206,7 +206,8 @@ pub fn page(kept: &Kept) -> String {
     for (target, suites) in kept {
         results(&mut text, target, suites);
     }
-    text
+    text.truncate(text.trim_end().len());
+    text + "\n"
 }
 
 /// What is measured and how, with the figures that the program itself goes by.

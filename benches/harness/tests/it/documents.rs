@@ -109,6 +109,7 @@ fn the_page_has_every_figure_and_the_target_that_was_missed() {
     let kept = kept([checkpoints(), ablations()]);
     let text = page(&kept);
     assert_eq!(text, page(&kept));
+    assert!(text.ends_with('\n') && !text.ends_with("\n\n"));
     for wanted in [
         "## Method",
         "## Biases",
