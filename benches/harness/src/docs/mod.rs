@@ -154,8 +154,8 @@ pub fn block(kept: &Kept) -> String {
         let rustc = environment.rustc.as_deref().unwrap_or("an unknown compiler");
         let _ = writeln!(
             text,
-            "Medians, and in brackets how many times the floor they are: the least that the same work could take, by hand, in the \
-             same processes in turns. {}, {} cores; {}; {}; `cargo xtask bench`.\n",
+            "Medians, and in brackets how many times the floor they are: the same work by hand and nothing else, in the same \
+             processes in turns. {}, {} cores; {}; {}; `cargo xtask bench`.\n",
             environment.cpu_model.as_deref().unwrap_or("an unknown processor"),
             environment.cores,
             rustc.split(" (").next().unwrap_or(rustc),
