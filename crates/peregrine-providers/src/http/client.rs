@@ -2,8 +2,9 @@
 //!
 //! An entry has one origin, so which way leads there is decided once, when the client is built: straight, or through the
 //! proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for it (with the meaning that curl gives them),
-//! an HTTP proxy that forwards (`http` origins) or tunnels (`https` origins), or SOCKS. Nothing on this machine is reached
-//! through a proxy. Redirects are not followed, nothing is sent twice unless it never left, and no compression is asked for.
+//! an HTTP proxy that forwards (`http` origins) or tunnels (`https` origins), or SOCKS, which looks names up itself whichever
+//! of its schemes it has: asking for them here would block. Nothing on this machine is reached through a proxy. Redirects are
+//! not followed, nothing is sent twice unless it never left, and no compression is asked for.
 //!
 //! Invariant: the certificates that the system trusts are loaded only where TLS is spoken, once for the process; a plain
 //! `http` origin starts without them.
@@ -125,13 +126,13 @@ fn route(
     let to_proxy = Connector::new(to_proxy);
     let passed_on = match scheme {
         "socks5" | "socks5h" => {
-            let mut socks = SocksV5::new(at, to_proxy).local_dns(scheme == "socks5");
+            let mut socks = SocksV5::new(at, to_proxy);
             if let Some((user, password)) = proxy.raw_auth() {
                 socks = socks.with_auth(user.to_owned(), password.to_owned());
             }
             open_by(socks)
         }
-        "socks4" | "socks4a" => open_by(SocksV4::new(at, to_proxy).local_dns(scheme == "socks4")),
+        "socks4" | "socks4a" => open_by(SocksV4::new(at, to_proxy)),
         _ if speaks_tls => {
             let mut tunnel = Tunnel::new(at, to_proxy);
             if let Some(authorization) = proxy.basic_auth() {
