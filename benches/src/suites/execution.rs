@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use peregrine_agent::{Agent, Input, TurnMemory};
 use peregrine_core::{ChatModel as _, ChatRequest, Message, Scope};
+use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
 use super::connect;
-use crate::bench::{Group, each_async, floor, ours, runtime};
+use crate::bench::{Group, Work, each_async, floor, ours, runtime};
 use crate::fake::{FAKE_TEXT, Fake, add};
 use crate::hand::{Bare, Hand, HandMessage, add_spec};
 use crate::serve::{QUESTION, SYSTEM, Script, Server, TEXT, sum_text, turn_text};
@@ -30,12 +31,7 @@ pub(super) fn groups() -> Vec<Group> {
     groups
 }
 
-fn over_loopback(
-    op: &str,
-    latency_ms: u64,
-    what: &str,
-    make: impl Fn(u64) -> Vec<crate::bench::Work> + 'static,
-) -> Group {
+fn over_loopback(op: &str, latency_ms: u64, what: &str, make: impl Fn(u64) -> Vec<Work> + 'static) -> Group {
     Group::new(
         format!("execution/{op}/{latency_ms}ms"),
         format!("{what}, over loopback, the model takes {latency_ms} ms"),
@@ -51,18 +47,10 @@ fn single_shot(latency_ms: u64) -> Group {
         "one question with instructions, one answer",
         |latency_ms| {
             let (runtime, server) = (runtime(), Rc::new(Server::start(Script::Text, latency_ms)));
-            let agent = Agent::new(connect(&server.url())).with_instructions(SYSTEM);
             let hand = Hand::new(&server.url());
             let keep = Rc::clone(&server);
             vec![
-                each_async(
-                    &runtime,
-                    move || {
-                        let (agent, _server) = (agent.clone(), &server);
-                        async move { agent.run(QUESTION).await.unwrap() }
-                    },
-                    |output| assert_eq!(output.text(), TEXT),
-                ),
+                one_answer(&runtime, server),
                 each_async(
                     &runtime,
                     move || {
@@ -76,6 +64,19 @@ fn single_shot(latency_ms: u64) -> Group {
     )
 }
 
+/// An agent that asks once.
+fn one_answer(runtime: &Rc<Runtime>, server: Rc<Server>) -> Work {
+    let agent = Agent::new(connect(&server.url())).with_instructions(SYSTEM);
+    each_async(
+        runtime,
+        move || {
+            let (agent, _server) = (agent.clone(), &server);
+            async move { agent.run(QUESTION).await.unwrap() }
+        },
+        |output| assert_eq!(output.text(), TEXT),
+    )
+}
+
 /// The floor of the floor: what is left below it is the kernel, the test server and hyper.
 fn single_shot_bare() -> Group {
     Group::new(
@@ -84,19 +85,11 @@ fn single_shot_bare() -> Group {
         &[ours("peregrine"), floor("hyper")],
         || {
             let (runtime, server) = (runtime(), Rc::new(Server::start(Script::Text, 0)));
-            let agent = Agent::new(connect(&server.url())).with_instructions(SYSTEM);
             let bare = runtime.block_on(Bare::connect(&server.url()));
             let bare = Rc::new(Mutex::new(bare));
             let keep = Rc::clone(&server);
             vec![
-                each_async(
-                    &runtime,
-                    move || {
-                        let (agent, _server) = (agent.clone(), &server);
-                        async move { agent.run(QUESTION).await.unwrap() }
-                    },
-                    |output| assert_eq!(output.text(), TEXT),
-                ),
+                one_answer(&runtime, server),
                 each_async(
                     &runtime,
                     move || {

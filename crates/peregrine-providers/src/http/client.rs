@@ -42,8 +42,7 @@ const KEEPALIVE: (Duration, u32) = (Duration::from_secs(15), 3);
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// Connections to one origin, and the way there. Cloned it is the same client.
-#[derive(Clone)]
+/// Connections to one origin, and the way there.
 pub(super) struct Client {
     inner: legacy::Client<Connector, Full<Bytes>>,
     /// What a forwarding proxy wants to see with each request.
